@@ -1,0 +1,1 @@
+"""What the video network is conditioned on: reference picture, face and poses."""

@@ -1,0 +1,1 @@
+"""Sampling: noise levels, windows, the guided denoiser and the Euler loop."""

@@ -1,0 +1,1 @@
+"""Poses: keypoints, drawing, extraction and alignment."""
