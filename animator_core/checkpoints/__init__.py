@@ -1,0 +1,1 @@
+"""Weight files: which there are, how they are read, checked, converted and fetched."""
