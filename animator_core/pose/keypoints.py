@@ -159,9 +159,11 @@ def scale_to_canvas(frame: FramePose, width: int, height: int) -> FramePose:
 
 
 def _read_points(values: Any, joints: int, where: str) -> Points:
-    if values is None or len(values) == 0:
+    if values is None:
         return _absent(joints)
     try:
+        if len(values) == 0:
+            return _absent(joints)
         flat = np.array([math.nan if v is None else float(v) for v in values], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise MediaError(f"{where} holds something that is not a number: {error}.") from error
@@ -185,11 +187,24 @@ def _read_points(values: Any, joints: int, where: str) -> Points:
 def _canvas_size(entry: Mapping[str, Any], index: int) -> tuple[int, int]:
     try:
         return max(int(entry["canvas_width"]), 1), max(int(entry["canvas_height"]), 1)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MediaError(
             f"Pose frame {index} has no usable canvas_width and canvas_height; "
             'a POSE_KEYPOINT frame is {"people": [...], "canvas_width": ..., "canvas_height": ...}.'
         ) from error
+
+
+def _read_people(entry: Mapping[str, Any], index: int) -> list[PersonPose]:
+    listed = entry.get("people") or []
+    if not isinstance(listed, Sequence) or not all(isinstance(p or {}, Mapping) for p in listed):
+        raise MediaError(
+            f"Pose frame {index} has 'people' that are no list of mappings with pose_keypoints_2d."
+        )
+    # None stands for an absent person, who keeps the others' places
+    people = [_read_person(p or {}, index) for p in listed]
+    while people and people[-1].is_empty:
+        people.pop()
+    return people
 
 
 def _read_person(entry: Mapping[str, Any], index: int) -> PersonPose:
@@ -242,11 +257,7 @@ def from_pose_keypoint(frames: Any) -> list[FramePose]:
                 "a mapping with 'people' is expected."
             )
         width, height = _canvas_size(entry, index)
-        people = [_read_person(p, index) for p in entry.get("people") or [] if p]
-        while (
-            people and people[-1].is_empty
-        ):  # an absent person in the middle keeps the others' places
-            people.pop()
+        people = _read_people(entry, index)
         result.append(
             FramePose(people=_to_pixels(people, width, height), width=width, height=height)
         )
