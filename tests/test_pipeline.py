@@ -295,3 +295,12 @@ def test_decoding_yields_chunks_of_float_frames(models):
     chunks = list(animator.decode(torch.randn(5, 4, 8, 8), DecodeConfig(chunk_frames=2)))
     assert [tuple(c.shape) for c in chunks] == [(2, 64, 64, 3), (2, 64, 64, 3), (1, 64, 64, 3)]
     assert all(((c >= 0) & (c <= 1)).all() for c in chunks)
+
+
+def test_decoding_holds_one_chunk_at_a_time(models):
+    animator = Animator(models, PlainDeviceManager("cpu"))
+    earlier = []
+    for chunk in animator.decode(torch.randn(6, 4, 8, 8), DecodeConfig(chunk_frames=1)):
+        assert sum(ref() is not None for ref in earlier) <= 1
+        earlier.append(weakref.ref(chunk))
+    assert len(earlier) == 6

@@ -1,0 +1,36 @@
+"""All nodes of the pack, in the order of the menu."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..animator_core.comfy_adapter import register_model_folder
+from .alignment import AlignPose, PoseOverlay
+from .animation import AnimateWithIDAdapter, DecodeAnimation
+from .extraction import CleanPoses, ExtractPoses
+from .loading import LoadStableAnimator
+from .poses import DrawPoses, LoadPoses, SavePoses
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadStableAnimator,
+    ExtractPoses,
+    CleanPoses,
+    AlignPose,
+    PoseOverlay,
+    AnimateWithIDAdapter,
+    DecodeAnimation,
+    DrawPoses,
+    LoadPoses,
+    SavePoses,
+]
+
+
+class StableAnimatorExtension(ComfyExtension):
+    """The pack as ComfyUI sees it."""
+
+    def __init__(self) -> None:
+        register_model_folder()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Node classes."""
+        return NODES

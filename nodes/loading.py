@@ -1,0 +1,62 @@
+"""Load StableAnimator."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..animator_core.comfy_adapter import (
+    ComfyDeviceManager,
+    model_choices,
+    model_folder,
+    weight_dtype,
+)
+from .types import CATEGORY, LoadedModel, ModelSocket
+
+DEMO_CHOICE = "demo (built-in)"
+
+
+class LoadStableAnimator(io.ComfyNode):
+    """Loads a model, strictly."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="StableAnimatorLoadModel",
+            display_name="Load StableAnimator",
+            category=CATEGORY,
+            description="Loads the video model with its PoseNet, face encoder, VAE and image "
+            "encoder. Every weight must be there: a missing or unexpected key is an error.",
+            inputs=[
+                io.Combo.Input(
+                    "checkpoint",
+                    options=[DEMO_CHOICE, *model_choices()],
+                    default=DEMO_CHOICE,
+                    tooltip="A folder in models/stableanimator with SVD and Animation in it, or "
+                    "the small built-in demo model, which needs no download.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=["auto", "fp16", "bf16", "fp32"],
+                    default="auto",
+                    tooltip="Precision of the weights; auto takes what suits your device.",
+                ),
+            ],
+            outputs=[
+                ModelSocket.Output(
+                    display_name="model", tooltip="All five networks; they load when they run."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, checkpoint, precision) -> io.NodeOutput:
+        dtype = weight_dtype(precision)
+        if checkpoint == DEMO_CHOICE:
+            from ..animator_core.demo.model import load_demo_models
+
+            models = load_demo_models(dtype)
+        else:
+            from ..animator_core.checkpoints.build import load_models
+
+            models = load_models(model_folder(checkpoint), dtype)
+        return io.NodeOutput(LoadedModel(models=models, devices=ComfyDeviceManager()))
