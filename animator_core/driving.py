@@ -44,8 +44,10 @@ def select_frames(available: int, wanted: int | None) -> int:
 
     Raises:
         NoPoseError: If the motion is empty.
-        ConfigError: If more frames are asked for than there are.
+        ConfigError: If more frames are asked for than there are, or fewer than none.
     """
+    if wanted is not None and wanted < 0:
+        raise ConfigError(f"{wanted} frames are asked for; ask for 1 or more, or 0 for all.")
     if available == 0:
         raise NoPoseError("The motion has no frames; give at least one pose or skeleton picture.")
     if wanted is not None and wanted > available:

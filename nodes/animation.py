@@ -12,7 +12,7 @@ from ..animator_core.config import (
     SamplingConfig,
     WindowConfig,
 )
-from .types import CATEGORY, IdentitySocket, LoadedModel, ModelSocket, PoseSocket
+from .types import CATEGORY, IdentitySocket, LoadedModel, ModelSocket, PoseSocket, RefinerSocket
 
 _SIZE, _SAMPLING, _GUIDANCE = FrameSize(), SamplingConfig(), GuidanceConfig()
 _WINDOW, _DECODE = WindowConfig(), DecodeConfig()
@@ -47,18 +47,31 @@ class AnimateWithIDAdapter(io.ComfyNode):
                     display_name="latent", tooltip="Latents of all frames, one batch entry each."
                 ),
                 io.Image.Output(display_name="frames", tooltip="The finished frames."),
+                io.Image.Output(
+                    display_name="similarity",
+                    tooltip="With a refiner: likeness of the faces over its iterations.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, model: LoadedModel, **settings) -> io.NodeOutput:
-        from .translation import animation_request, frames_to_image, latents_to_socket
+    def execute(cls, model: LoadedModel, refiner=None, **settings) -> io.NodeOutput:
+        from .translation import (
+            animation_request,
+            frames_to_image,
+            latents_to_socket,
+            refiner_for,
+            similarity_image,
+        )
 
-        animator = model.animator(ComfyMonitor())
-        latents = animator.sample(animation_request(**settings))
+        monitor = ComfyMonitor()
+        animator, request = model.animator(monitor), animation_request(**settings)
+        correction = refiner_for(refiner, request, model, monitor)
+        latents = animator.sample(request, correct_denoised=correction)
         decode = DecodeConfig(chunk_frames=settings["decode_chunk_frames"])
         frames = frames_to_image(animator.decode(latents, decode), len(latents))
-        return io.NodeOutput(latents_to_socket(latents, model.models.vae), frames)
+        socket = latents_to_socket(latents, model.models.vae)
+        return io.NodeOutput(socket, frames, similarity_image(correction))
 
 
 def _sockets() -> list[io.Input]:
@@ -85,6 +98,12 @@ def _sockets() -> list[io.Input]:
             "reference_pose",
             optional=True,
             tooltip="Pose of the reference picture; needed for the anchor reference_pose.",
+        ),
+        RefinerSocket.Input(
+            "refiner",
+            optional=True,
+            tooltip="From HJB Face Refine: brings the faces closer to the reference while "
+            "sampling. Needs an identity and the keypoints of the motion.",
         ),
     ]
 

@@ -8,6 +8,7 @@ from ..animator_core.comfy_adapter import register_model_folder
 from .alignment import AlignPose, PoseOverlay
 from .animation import AnimateWithIDAdapter, DecodeAnimation
 from .extraction import CleanPoses, ExtractPoses
+from .identity import EncodeFace, FaceSimilarity, HJBFaceRefine
 from .loading import LoadStableAnimator
 from .poses import DrawPoses, LoadPoses, SavePoses
 
@@ -17,6 +18,9 @@ NODES: list[type[io.ComfyNode]] = [
     CleanPoses,
     AlignPose,
     PoseOverlay,
+    EncodeFace,
+    HJBFaceRefine,
+    FaceSimilarity,
     AnimateWithIDAdapter,
     DecodeAnimation,
     DrawPoses,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 
 from ..animator_core.comfy_adapter import (
@@ -10,6 +11,7 @@ from ..animator_core.comfy_adapter import (
     model_folder,
     weight_dtype,
 )
+from ..animator_core.models.bundle import AnimatorModels
 from .types import CATEGORY, LoadedModel, ModelSocket
 
 DEMO_CHOICE = "demo (built-in)"
@@ -50,13 +52,18 @@ class LoadStableAnimator(io.ComfyNode):
 
     @classmethod
     def execute(cls, checkpoint, precision) -> io.NodeOutput:
-        dtype = weight_dtype(precision)
-        if checkpoint == DEMO_CHOICE:
-            from ..animator_core.demo.model import load_demo_models
-
-            models = load_demo_models(dtype)
-        else:
-            from ..animator_core.checkpoints.build import load_models
-
-            models = load_models(model_folder(checkpoint), dtype)
+        # Nodes run in inference mode, and a tensor made there could never take part in a gradient,
+        # which the face refinement needs.
+        with torch.inference_mode(False):
+            models = _load(checkpoint, weight_dtype(precision))
         return io.NodeOutput(LoadedModel(models=models, devices=ComfyDeviceManager()))
+
+
+def _load(checkpoint: str, dtype: torch.dtype) -> AnimatorModels:
+    if checkpoint == DEMO_CHOICE:
+        from ..animator_core.demo.model import load_demo_models
+
+        return load_demo_models(dtype)
+    from ..animator_core.checkpoints.build import load_models
+
+    return load_models(model_folder(checkpoint), dtype)

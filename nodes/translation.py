@@ -17,9 +17,11 @@ from ..animator_core.frames import fit_picture, picture_to_uint8
 from ..animator_core.pipeline import AnimationRequest
 from ..animator_core.pose.drawing import overlay_pose
 from ..animator_core.pose.keypoints import FramePose, PoseSequence, from_pose_keypoint
-from .types import Identity
+from .types import Identity, LoadedModel, Refiner
 
 if TYPE_CHECKING:
+    from ..animator_core.faces.refinement import FaceRefiner
+    from ..animator_core.interfaces import Monitor
     from ..animator_core.models.vae import VideoVAE
     from ..animator_core.pose.alignment_config import AlignmentResult
 
@@ -33,6 +35,8 @@ __all__ = [
     "overlay_image",
     "reference_frame",
     "reference_overlay",
+    "refiner_for",
+    "similarity_image",
     "socket_to_latents",
 ]
 
@@ -198,3 +202,32 @@ def alignment_note(result: AlignmentResult) -> str:
         for t in result.transforms
     ]
     return "\n".join([*lines, *(f"Warning: {w}" for w in result.warnings)])
+
+
+def refiner_for(
+    refiner: Refiner | None, request: AnimationRequest, model: LoadedModel, monitor: Monitor
+) -> FaceRefiner | None:
+    """The refiner of one run, or None if the socket is not connected."""
+    if refiner is None:
+        return None
+    from ..animator_core.refining import build_refiner
+
+    return build_refiner(
+        request,
+        model.models,
+        refiner.recogniser,
+        refiner.config,
+        devices=model.devices,
+        monitor=monitor,
+    )
+
+
+def similarity_image(refiner: FaceRefiner | None) -> Tensor:
+    """IMAGE of the mean similarity over all iterations; empty axes without a refiner."""
+    from ..animator_core.faces.similarity import SimilarityCurve, draw_curves
+
+    curves = []
+    if refiner is not None:
+        values = tuple(v for record in refiner.records for v in record.mean_similarity)
+        curves.append(SimilarityCurve(values=values, name="mean similarity per iteration"))
+    return torch.from_numpy(draw_curves(curves).copy())[None].float() / 255

@@ -6,21 +6,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..animator_core.comfy_adapter import ComfyDeviceManager
 from ..animator_core.interfaces import Monitor
 from ..animator_core.models.bundle import AnimatorModels
 
 if TYPE_CHECKING:
+    from ..animator_core.faces.refinement import FaceRefineConfig
     from ..animator_core.pipeline import Animator
 
-__all__ = ["Identity", "IdentitySocket", "LoadedModel", "ModelSocket", "PoseSocket"]
+__all__ = [
+    "Identity",
+    "IdentitySocket",
+    "LoadedModel",
+    "ModelSocket",
+    "PoseSocket",
+    "Refiner",
+    "RefinerSocket",
+]
 
 CATEGORY = "StableAnimator"
 
 ModelSocket = io.Custom("STABLEANIMATOR_MODEL")
 IdentitySocket = io.Custom("STABLEANIMATOR_IDENTITY")
+RefinerSocket = io.Custom("STABLEANIMATOR_REFINER")
 PoseSocket = io.Custom("POSE_KEYPOINT")  # comfyui_controlnet_aux's type
 
 
@@ -47,3 +57,16 @@ class Identity:
     """
 
     face_embedding: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refiner:
+    """What a STABLEANIMATOR_REFINER socket carries.
+
+    Attributes:
+        config: Settings.
+        recogniser: Differentiable face recogniser.
+    """
+
+    config: FaceRefineConfig
+    recogniser: nn.Module

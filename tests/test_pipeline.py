@@ -197,6 +197,7 @@ def test_a_reference_of_one_pixel(models):
     ("make", "error", "words"),
     [
         (lambda: make_request(num_frames=4), ConfigError, "only 3"),
+        (lambda: make_request(num_frames=-1), ConfigError, "1 or more"),
         (lambda: make_request(size=FrameSize(width=72, height=64)), ConfigError, "multiple of 16"),
         (lambda: FrameSize(width=100), ConfigError, "use 96 or 104"),
         (lambda: SamplingConfig(steps=0), ConfigError, "at least 1"),

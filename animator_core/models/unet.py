@@ -85,7 +85,7 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
 
     @property
     def latent_multiple(self) -> int:
-        """Latent heights and widths must be multiples of this, so that every level halves evenly."""
+        """Latent sides must be multiples of this, so that every level halves evenly."""
         return 2 ** (len(self.config["block_out_channels"]) - 1)
 
     def activation_bytes(self, frames: int, height: int, width: int) -> int:

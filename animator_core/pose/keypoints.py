@@ -23,10 +23,10 @@ __all__ = [
     "FramePose",
     "PersonPose",
     "PoseSequence",
-    "body_array",
     "from_pose_keypoint",
     "load_pose_file",
     "map_points",
+    "part_array",
     "save_pose_file",
     "scale_to_canvas",
     "to_pose_keypoint",
@@ -109,18 +109,20 @@ class FramePose:
 PoseSequence = Sequence[FramePose]
 
 
-def body_array(frames: PoseSequence, person: int = 0) -> NDArray[np.float64]:
-    """Body joints of one person over time.
+def part_array(frames: PoseSequence, part: str, person: int = 0) -> NDArray[np.float64]:
+    """One part of one person over time.
 
     Args:
         frames: T frames.
+        part: "body", "face", "left_hand" or "right_hand".
         person: Index into each frame's people; frames without that person give zeros.
 
     Returns:
-        [T, 18, 3]: x [px], y [px], confidence.
+        [T, joints, 3]: x [px], y [px], confidence.
     """
-    empty = _absent(NUM_BODY)
-    return np.stack([f.people[person].body if person < len(f.people) else empty for f in frames])
+    empty = PersonPose()
+    people = [f.people[person] if person < len(f.people) else empty for f in frames]
+    return np.stack([getattr(p, part) for p in people])
 
 
 def map_points(

@@ -1,0 +1,1 @@
+"""Faces: finding and embedding them, cutting them out, refining them, measuring likeness."""

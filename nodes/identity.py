@@ -1,0 +1,191 @@
+"""Encode Face, HJB Face Refine, Face Similarity."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from comfy_api.latest import io
+
+from ..animator_core.comfy_adapter import ComfyMonitor, face_folder, show_text
+from .types import CATEGORY, Identity, IdentitySocket, Refiner, RefinerSocket
+
+
+class EncodeFace(io.ComfyNode):
+    """Turns photographs of a face into an identity."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="StableAnimatorEncodeFace",
+            display_name="Encode Face",
+            category=CATEGORY,
+            description="Finds the face in one or several photographs of the same person and "
+            "encodes it for the ID adapter. Needs insightface's antelopev2 (for non-commercial "
+            "research only).",
+            inputs=[
+                io.Image.Input("images", tooltip="One photograph, or several of one person."),
+                io.Combo.Input(
+                    "face",
+                    options=["largest", "chosen"],
+                    default="largest",
+                    tooltip="Which face of a picture counts; chosen takes the number below.",
+                ),
+                io.Int.Input(
+                    "face_index",
+                    default=0,
+                    min=0,
+                    max=99,
+                    tooltip="Number of the chosen face, counted from the left, from 0.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=0.05,
+                    max=0.95,
+                    step=0.05,
+                    tooltip="Least certainty of the face detector.",
+                ),
+            ],
+            outputs=[
+                IdentitySocket.Output(display_name="identity", tooltip="For Animate."),
+                io.Image.Output(
+                    display_name="preview", tooltip="The faces as the recogniser sees them."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, images, face, face_index, threshold) -> io.NodeOutput:
+        from .face_translation import encode_faces, open_analyzer
+
+        analyzer = open_analyzer(face_folder(), threshold)
+        index = face_index if face == "chosen" else None
+        result = encode_faces(images, analyzer, index)
+        show_text(result.note, cls.hidden.unique_id)
+        embedding = torch.from_numpy(result.embedding).float()
+        return io.NodeOutput(Identity(face_embedding=embedding), result.preview)
+
+
+class HJBFaceRefine(io.ComfyNode):
+    """Settings of the face refinement during sampling."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="StableAnimatorFaceRefine",
+            display_name="HJB Face Refine",
+            category=CATEGORY,
+            description="Brings the faces closer to the reference while sampling, by optimising "
+            "the clean prediction of every step. Connect it to Animate with ID Adapter.",
+            inputs=[
+                io.Int.Input(
+                    "iterations",
+                    default=3,
+                    min=0,
+                    max=50,
+                    tooltip="Optimiser steps per sampling step; 0 is off.",
+                ),
+                io.Int.Input(
+                    "first_step",
+                    default=0,
+                    min=0,
+                    max=199,
+                    tooltip="First sampling step that is refined, from 0.",
+                ),
+                io.Int.Input(
+                    "last_step",
+                    default=20,
+                    min=0,
+                    max=199,
+                    tooltip="Last sampling step that is refined.",
+                ),
+                io.Float.Input(
+                    "rate",
+                    default=0.1,
+                    min=0.001,
+                    max=1.0,
+                    step=0.005,
+                    tooltip="Learning rate at the first step; it falls to 0 over the run.",
+                ),
+                io.Combo.Input(
+                    "crop",
+                    options=["auto", "aligned", "box"],
+                    default="auto",
+                    tooltip="How faces are cut out: aligned by eyes, nose and mouth, or by a box. "
+                    "auto aligns where these points are known.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=["local", "reference"],
+                    default="local",
+                    tooltip="local works on the face's neighbourhood and fits small cards; "
+                    "reference does what was published and needs tens of gigabytes.",
+                ),
+            ],
+            outputs=[RefinerSocket.Output(display_name="refiner", tooltip="For Animate.")],
+        )
+
+    @classmethod
+    def execute(cls, **settings) -> io.NodeOutput:
+        from ..animator_core.faces.refinement import FaceRefineConfig
+        from ..animator_core.refining import load_recogniser
+
+        config = FaceRefineConfig(**settings)
+        with torch.inference_mode(False):  # gradients pass through the recogniser
+            recogniser = load_recogniser(face_folder())
+        return io.NodeOutput(Refiner(config=config, recogniser=recogniser))
+
+
+class FaceSimilarity(io.ComfyNode):
+    """Measures how alike faces stay over time, in frames of any model."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="StableAnimatorFaceSimilarity",
+            display_name="Face Similarity",
+            category=CATEGORY,
+            description="Cosine similarity between the faces of any frames and a reference face, "
+            "frame by frame. Works with the frames of every model.",
+            inputs=[
+                io.Image.Input("images", tooltip="Frames to measure."),
+                IdentitySocket.Input("identity", tooltip="The reference face."),
+                io.Float.Input(
+                    "threshold",
+                    default=0.5,
+                    min=0.05,
+                    max=0.95,
+                    step=0.05,
+                    tooltip="Least certainty of the face detector.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(display_name="mean", tooltip="Mean over frames with a face."),
+                io.Image.Output(display_name="curve", tooltip="The similarity over time."),
+                io.String.Output(
+                    display_name="values",
+                    tooltip="One number per frame as JSON; null where no face was found.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, images, identity: Identity, threshold) -> io.NodeOutput:
+        from ..animator_core.faces.similarity import draw_curves, face_similarity
+        from .face_translation import open_analyzer
+        from .translation import Uint8Frames
+
+        analyzer = open_analyzer(face_folder(), threshold)
+        reference = identity.face_embedding.numpy()
+        curve = face_similarity(Uint8Frames(images), reference, analyzer, ComfyMonitor())
+        picture = torch.from_numpy(draw_curves([curve]).copy())[None].float() / 255
+        values = json.dumps([v if v == v else None for v in curve.values])
+        show_text(
+            f"mean {curve.mean:.3f}, least {curve.minimum:.3f}, "
+            f"{curve.frames_without_face} of {len(curve.values)} frames without a face",
+            cls.hidden.unique_id,
+        )
+        return io.NodeOutput(curve.mean, picture, values)
