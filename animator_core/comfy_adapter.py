@@ -184,7 +184,7 @@ def register_model_folder() -> None:
     paths, extensions = known.get(_FOLDER, ([], set()))
     default = str(Path(folder_paths.models_dir) / _FOLDER)
     merged = [*paths, *([] if default in paths else [default])]
-    known[_FOLDER] = (merged, set(extensions) | folder_paths.supported_pt_extensions)
+    known[_FOLDER] = (merged, {*extensions, *folder_paths.supported_pt_extensions, ".onnx"})
 
 
 def _installed_models() -> dict[str, Path]:
@@ -226,7 +226,7 @@ def _installed_onnx() -> dict[str, Path]:
             continue
         for root in map(Path, folder_paths.get_folder_paths(kind)):
             for path in sorted(root.rglob("*.onnx")) if root.is_dir() else []:
-                found.setdefault(path.name, path)
+                found.setdefault(path.relative_to(root).as_posix(), path)
     return found
 
 
@@ -236,19 +236,21 @@ def onnx_choices(published: str) -> list[str]:
 
 
 def onnx_path(choice: str) -> Path:
-    """An installed ONNX file.
+    """An installed ONNX file; one of the same name in another folder serves too.
 
     Raises:
         CheckpointError: If it is not installed.
     """
-    try:
-        return _installed_onnx()[choice]
-    except KeyError:
-        places = ", ".join(folder_paths.get_folder_paths(_FOLDER))
-        raise CheckpointError(
-            f"{choice} is not installed; it was looked for in {places} and the folders below. "
-            "docs/weights.md of this pack says where to get it."
-        ) from None
+    installed = _installed_onnx()
+    name = choice.rpartition("/")[2]
+    same_name = [path for path in installed.values() if path.name == name]
+    if choice in installed or same_name:
+        return installed.get(choice) or same_name[0]
+    places = ", ".join(folder_paths.get_folder_paths(_FOLDER))
+    raise CheckpointError(
+        f"{name} is not installed; it was looked for in {places} and the folders below. "
+        "docs/weights.md of this pack says where to get it."
+    )
 
 
 def face_folder() -> Path:

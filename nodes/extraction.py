@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..animator_core.comfy_adapter import ComfyMonitor, onnx_choices, onnx_path
 from .types import CATEGORY, PoseSocket
 
-_DETECTOR, _POSE_NETWORK = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
+_DETECTOR, _POSE_NETWORK = "DWPose/yolox_l.onnx", "DWPose/dw-ll_ucoco_384.onnx"
 
 
 class ExtractPoses(io.ComfyNode):

@@ -177,7 +177,7 @@ class Likeness:
         crop: CropMethod,
         *,
         recompute: bool = True,
-        exact_levels: int = 2,
+        exact_levels: int = 1,
     ) -> None:
         self.models = models
         self.chunks = chunks

@@ -62,7 +62,7 @@ class FaceRefineConfig:
     crop: CropMethod = "auto"
     mode: RefineMode = "local"
     margin: int | None = 2
-    exact_levels: int = 2
+    exact_levels: int = 1
     feather: int = 2
     early_stop: bool = True
     minimum_rise: float = 1e-4

@@ -94,7 +94,7 @@ class WindowDecoder:
             ones are observed on every second pixel of each side.
     """
 
-    def __init__(self, vae: VideoVAE, *, recompute: bool = True, exact_levels: int = 2) -> None:
+    def __init__(self, vae: VideoVAE, *, recompute: bool = True, exact_levels: int = 1) -> None:
         decoder: Any = vae.decoder
         self._vae = vae
         self._exact_levels = exact_levels
