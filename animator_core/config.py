@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,10 +11,13 @@ from .errors import ConfigError
 __all__ = [
     "LATENT_SCALE",
     "Anchor",
+    "CropMethod",
     "DecodeConfig",
+    "FaceRefineConfig",
     "Fit",
     "FrameSize",
     "GuidanceConfig",
+    "RefineMode",
     "SamplingConfig",
     "WindowConfig",
 ]
@@ -21,6 +25,8 @@ __all__ = [
 Anchor = Literal["first_frame", "reference_pose", "none"]
 Fit = Literal["letterbox", "crop", "stretch"]
 BranchBatching = Literal["auto", "together", "apart"]
+CropMethod = Literal["auto", "aligned", "box"]
+RefineMode = Literal["local", "reference"]
 
 LATENT_SCALE = 8
 """Pixels per latent pixel along each side."""
@@ -162,3 +168,73 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         _at_least("The decode chunk", self.chunk_frames, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceRefineConfig:
+    """How faces are refined.
+
+    Attributes:
+        iterations: Optimiser steps per sampler step; 0 turns refinement off.
+        first_step: First sampler step that is refined, counted from 0.
+        last_step: Last sampler step that is refined, included.
+        rate: Adam's learning rate at sampler step 0; it falls linearly to 0 over the run.
+        crop: How faces are cut out. `aligned` warps eyes, nose and mouth to where the recogniser
+            expects them, `box` stretches the face's box, `auto` aligns where points are known.
+        mode: `local` decodes and changes only the face's neighbourhood, chunk by chunk.
+            `reference` does what StableAnimator does: all frames whole and in one graph, boxes,
+            every latent free. It exists to reproduce published results.
+        margin: Latent pixels (8 px) decoded around the face's crop in `local` mode; None decodes
+            whole frames.
+        exact_levels: How many of the decoder's levels, 0 to 4, see every pixel when the whole
+            frame is looked at once per step in `local` mode; more is more exact and slower.
+        feather: Latent pixels around the crop over which the change fades out in `local` mode.
+        early_stop: Stop a step's iterations when the mean similarity no longer rises, and go back
+            to the best prediction so far; `local` mode only.
+        minimum_rise: Rise of the similarity per iteration that counts.
+        minimum_face_px: Faces whose box is smaller are left alone in `local` mode.
+        chunk_frames: Frames decoded together; as in the final decoding.
+        recompute: Keep less for the backward pass and compute it again: slower, and smaller.
+    """
+
+    iterations: int = 3
+    first_step: int = 0
+    last_step: int = 20
+    rate: float = 0.1
+    crop: CropMethod = "auto"
+    mode: RefineMode = "local"
+    margin: int | None = 2
+    exact_levels: int = 1
+    feather: int = 2
+    early_stop: bool = True
+    minimum_rise: float = 1e-4
+    minimum_face_px: int = 16
+    chunk_frames: int = 4
+    recompute: bool = True
+
+    def __post_init__(self) -> None:
+        limits = (
+            ("number of refine iterations", self.iterations, 0),
+            ("first refined step", self.first_step, 0),
+            ("margin", 0 if self.margin is None else self.margin, 0),
+            ("number of exact levels", self.exact_levels, 0),
+            ("feather", self.feather, 0),
+            ("minimum face size", self.minimum_face_px, 1),
+            ("decode chunk", self.chunk_frames, 1),
+        )
+        for name, value, low in limits:
+            if value < low:
+                raise ConfigError(f"The {name} is {value} but must be at least {low}.")
+        if self.last_step < self.first_step:
+            raise ConfigError(
+                f"Refinement runs from step {self.first_step} to step {self.last_step}; the last "
+                "step must not come before the first."
+            )
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise ConfigError(f"The refine rate is {self.rate} but must be above 0.")
+        if self.crop not in ("auto", "aligned", "box"):
+            raise ConfigError(f"The face crop is {self.crop!r}; use 'auto', 'aligned' or 'box'.")
+        if self.mode not in ("local", "reference"):
+            raise ConfigError(f"The refine mode is {self.mode!r}; use 'local' or 'reference'.")
+        if self.mode == "reference" and self.crop == "aligned":
+            raise ConfigError("The refine mode 'reference' crops by boxes; set the crop to 'box'.")

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
+from .config import FaceRefineConfig
 from .driving import fit_pose
 from .errors import NoFaceError, NoPoseError
 from .faces.analysis import find_antelope_files
 from .faces.crops import FaceTrack
 from .faces.likeness import FaceRefineModels
-from .faces.refinement import FaceRefineConfig, FaceRefiner
+from .faces.refinement import FaceRefiner
 from .faces.tracks import track_from_keypoints
 from .interfaces import DeviceManager, Monitor
 from .models.bundle import AnimatorModels

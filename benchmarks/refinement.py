@@ -29,9 +29,10 @@ from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from animator_core.config import FaceRefineConfig
 from animator_core.faces.crops import cut_faces
 from animator_core.faces.likeness import FaceRefineModels, Likeness, plan_chunks
-from animator_core.faces.refinement import FaceRefineConfig, FaceRefiner
+from animator_core.faces.refinement import FaceRefiner
 from animator_core.faces.tracks import track_from_boxes
 from animator_core.interfaces import PlainDeviceManager, SamplerStep
 from animator_core.models.face_recognition import IResNet

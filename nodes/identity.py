@@ -8,7 +8,10 @@ import torch
 from comfy_api.latest import io
 
 from ..animator_core.comfy_adapter import ComfyMonitor, face_folder, show_text
+from ..animator_core.config import FaceRefineConfig
 from .types import CATEGORY, Identity, IdentitySocket, Refiner, RefinerSocket
+
+_REFINE = FaceRefineConfig()
 
 
 class EncodeFace(io.ComfyNode):
@@ -82,28 +85,28 @@ class HJBFaceRefine(io.ComfyNode):
             inputs=[
                 io.Int.Input(
                     "iterations",
-                    default=3,
+                    default=_REFINE.iterations,
                     min=0,
                     max=50,
                     tooltip="Optimiser steps per sampling step; 0 is off.",
                 ),
                 io.Int.Input(
                     "first_step",
-                    default=0,
+                    default=_REFINE.first_step,
                     min=0,
                     max=199,
                     tooltip="First sampling step that is refined, from 0.",
                 ),
                 io.Int.Input(
                     "last_step",
-                    default=20,
+                    default=_REFINE.last_step,
                     min=0,
                     max=199,
                     tooltip="Last sampling step that is refined.",
                 ),
                 io.Float.Input(
                     "rate",
-                    default=0.1,
+                    default=_REFINE.rate,
                     min=0.001,
                     max=1.0,
                     step=0.005,
@@ -112,14 +115,14 @@ class HJBFaceRefine(io.ComfyNode):
                 io.Combo.Input(
                     "crop",
                     options=["auto", "aligned", "box"],
-                    default="auto",
+                    default=_REFINE.crop,
                     tooltip="How faces are cut out: aligned by eyes, nose and mouth, or by a box. "
                     "auto aligns where these points are known.",
                 ),
                 io.Combo.Input(
                     "mode",
                     options=["local", "reference"],
-                    default="local",
+                    default=_REFINE.mode,
                     tooltip="local works on the face's neighbourhood and fits small cards; "
                     "reference does what was published and needs tens of gigabytes.",
                 ),
@@ -129,7 +132,6 @@ class HJBFaceRefine(io.ComfyNode):
 
     @classmethod
     def execute(cls, **settings) -> io.NodeOutput:
-        from ..animator_core.faces.refinement import FaceRefineConfig
         from ..animator_core.refining import load_recogniser
 
         config = FaceRefineConfig(**settings)

@@ -13,7 +13,7 @@ from ..animator_core.interfaces import Monitor
 from ..animator_core.models.bundle import AnimatorModels
 
 if TYPE_CHECKING:
-    from ..animator_core.faces.refinement import FaceRefineConfig
+    from ..animator_core.config import FaceRefineConfig
     from ..animator_core.pipeline import Animator
 
 __all__ = [

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..config import FaceRefineConfig
 from ..console import Console
 from ..errors import CheckpointError, ConfigError
 from ..faces.analysis import FaceAnalyzer, choose_face, find_antelope_files
-from ..faces.refinement import FaceRefineConfig
 from ..interfaces import DenoisedCorrection
 from ..pipeline import AnimationRequest, Animator
 from ..refining import build_refiner, load_recogniser

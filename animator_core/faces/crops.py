@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,12 +15,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..config import CropMethod
 from ..errors import ConfigError, NoFaceError, ShapeError
 from ..models.face_recognition import FACE_SIZE
 
 __all__ = [
     "ARCFACE_TEMPLATE",
-    "CropMethod",
     "FaceBox",
     "FaceRegion",
     "FaceTrack",
@@ -32,7 +31,6 @@ __all__ = [
     "warp_faces",
 ]
 
-CropMethod = Literal["auto", "aligned", "box"]
 Floats = NDArray[np.float64]
 
 ARCFACE_TEMPLATE: Floats = np.array(

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..config import LATENT_SCALE
+from ..config import LATENT_SCALE, CropMethod
 from ..errors import ShapeError
-from .crops import CropMethod, FaceRegion, FaceTrack, cut_faces, support_box
+from .crops import FaceRegion, FaceTrack, cut_faces, support_box
 from .window_decoding import FrameStatistics, LatentWindow, WindowDecoder
 
 if TYPE_CHECKING:  # diffusers takes seconds to import

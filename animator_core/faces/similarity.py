@@ -13,10 +13,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..config import CropMethod
 from ..errors import ShapeError
 from ..interfaces import Monitor, Progress, SilentMonitor
 from .analysis import FaceAnalyzer
-from .crops import CropMethod, FaceRegion, FaceTrack, cut_faces
+from .crops import FaceRegion, FaceTrack, cut_faces
 
 __all__ = ["SimilarityCurve", "draw_curves", "embed_faces", "face_similarity", "track_similarity"]
 

@@ -10,10 +10,11 @@ import torch
 from faces.onnx_faces import small_recogniser
 from torch import nn
 
+from animator_core.config import FaceRefineConfig
 from animator_core.errors import CancelledError, ConfigError, NoFaceError, ShapeError
 from animator_core.faces.crops import FaceTrack
 from animator_core.faces.likeness import Likeness, change_weights, plan_chunks
-from animator_core.faces.refinement import FaceRefineConfig, FaceRefineModels, FaceRefiner
+from animator_core.faces.refinement import FaceRefineModels, FaceRefiner
 from animator_core.faces.tracks import track_from_boxes
 from animator_core.faces.window_decoding import LatentWindow, WindowDecoder
 from animator_core.interfaces import PlainDeviceManager, SamplerStep, SilentMonitor

@@ -11,6 +11,7 @@ from recipes import assert_golden, load_recipe, stored_weights
 from test_pipeline_parity import reference_models, reference_noise, reference_request
 from torch import nn
 
+from animator_core.config import FaceRefineConfig
 from animator_core.diffusion.noise import predict_denoised
 from animator_core.faces.crops import cut_faces
 from animator_core.faces.likeness import (
@@ -19,7 +20,7 @@ from animator_core.faces.likeness import (
     change_weights,
     plan_chunks,
 )
-from animator_core.faces.refinement import FaceRefineConfig, FaceRefiner
+from animator_core.faces.refinement import FaceRefiner
 from animator_core.faces.tracks import track_from_boxes
 from animator_core.interfaces import PlainDeviceManager, SamplerStep
 from animator_core.models.vae import VideoVAE

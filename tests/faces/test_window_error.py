@@ -8,10 +8,9 @@ from faces.onnx_faces import small_recogniser
 from golden_files import golden_cases, load_case
 from recipes import load_recipe
 
-from animator_core.config import LATENT_SCALE
+from animator_core.config import LATENT_SCALE, FaceRefineConfig
 from animator_core.faces.crops import cut_faces
 from animator_core.faces.likeness import FaceRefineModels, plan_chunks
-from animator_core.faces.refinement import FaceRefineConfig
 from animator_core.faces.tracks import track_from_boxes
 from animator_core.faces.window_decoding import WindowDecoder
 from animator_core.models.vae import VideoVAE
