@@ -95,10 +95,6 @@ def transformed(frames, matrix, shift, width=SIZE, height=SIZE):
     ]
 
 
-def body_array(frames, person=0):
-    return part_array(frames, "body", person)
-
-
 def torso(frame: FramePose) -> float:
     body = frame.people[0].body
     return float(np.linalg.norm(body[1, :2] - (body[8, :2] + body[11, :2]) / 2))
@@ -106,7 +102,7 @@ def torso(frame: FramePose) -> float:
 
 def error(frames, wanted, person=0) -> float:
     """Mean joint distance in torso lengths of the wanted clip."""
-    a, b = body_array(frames, person), body_array(wanted, person)
+    a, b = part_array(frames, "body", person), part_array(wanted, "body", person)
     seen = (a[..., 2] > 0) & (b[..., 2] > 0)
     return float(np.linalg.norm(a - b, axis=-1)[seen].mean() / torso(wanted[0]))
 
@@ -280,7 +276,7 @@ def test_strength_interpolates_scale_angle_and_place(method):
     assert error(off.frames, moved) == pytest.approx(0, abs=1e-9)
     assert half.transforms[0].scale == pytest.approx(full.transforms[0].scale ** 0.5, rel=1e-6)
     assert half.transforms[0].angle_deg == pytest.approx(full.transforms[0].angle_deg / 2)
-    middle = [body_array(r.frames)[..., :2].mean((0, 1)) for r in (off, half, full)]
+    middle = [part_array(r.frames, "body")[..., :2].mean((0, 1)) for r in (off, half, full)]
     np.testing.assert_allclose(middle[1], (middle[0] + middle[2]) / 2, atol=8)
 
 
@@ -314,8 +310,8 @@ def test_retargeting_takes_bone_lengths_and_keeps_angles_and_ground():
         body[ankle, :2] = body[knee, :2] + 1.3 * (body[ankle, :2] - body[knee, :2])
     reference = FramePose(people=(PersonPose(body=body),), width=SIZE, height=SIZE)
     config = AlignmentConfig(method="none", retarget_limbs=True)
-    before = body_array(clip)
-    after = body_array(align(clip, reference, config).frames)
+    before = part_array(clip, "body")
+    after = part_array(align(clip, reference, config).frames, "body")
     ratios = bone_ratios(before, reference.people[0].body)
     for limb, (parent, child) in enumerate(BODY_LIMBS):
         bone_before = before[:, child, :2] - before[:, parent, :2]
@@ -396,7 +392,7 @@ def test_frames_without_people_stay_empty(method):
     ]
     result = align(gaps, clip[4], AlignmentConfig(method=method))
     assert [len(f.people) for f in result.frames] == [len(f.people) for f in gaps]
-    assert np.isfinite(body_array(result.frames)).all()
+    assert np.isfinite(part_array(result.frames, "body")).all()
 
 
 @pytest.mark.parametrize("method", ["none", "rescale", *SIMILARITY_METHODS])

@@ -21,7 +21,7 @@ from animator_core.pose.cleaning import (
     resample_poses,
     smooth_poses,
 )
-from animator_core.pose.keypoints import FramePose, PersonPose, body_array, scale_to_canvas
+from animator_core.pose.keypoints import FramePose, PersonPose, part_array, scale_to_canvas
 
 
 def moving(num_frames: int, speed: float = 4.0) -> list[FramePose]:
@@ -39,8 +39,8 @@ def without(frames: list[FramePose], joint: int, absent: set[int]) -> list[Frame
 
 
 def test_a_short_gap_is_filled_on_a_line() -> None:
-    whole = body_array(moving(12))
-    filled = body_array(fill_gaps(without(moving(12), 4, {3, 4, 5}), max_gap=3))
+    whole = part_array(moving(12), "body")
+    filled = part_array(fill_gaps(without(moving(12), 4, {3, 4, 5}), max_gap=3), "body")
     np.testing.assert_allclose(filled[..., :2], whole[..., :2], atol=1e-9)
     confidence = filled[2:7, 4, 2]
     assert confidence[0] == confidence[4] == 0.9
@@ -53,15 +53,15 @@ def test_a_short_gap_is_filled_on_a_line() -> None:
 
 def test_long_gaps_and_ends_stay_absent() -> None:
     frames = without(moving(20), 4, {0, 1, 5, 6, 7, 8, 18, 19})
-    filled = body_array(fill_gaps(frames, max_gap=3))
-    np.testing.assert_array_equal(filled, body_array(frames))
-    found = body_array(fill_gaps(frames, max_gap=4))[:, 4, 2] > 0
+    filled = part_array(fill_gaps(frames, max_gap=3), "body")
+    np.testing.assert_array_equal(filled, part_array(frames, "body"))
+    found = part_array(fill_gaps(frames, max_gap=4), "body")[:, 4, 2] > 0
     assert np.flatnonzero(~found).tolist() == [0, 1, 18, 19]
 
 
 def test_each_joint_has_its_own_gaps() -> None:
     frames = without(without(moving(12), 4, {3}), 10, {3, 4, 5, 6, 7})
-    found = body_array(fill_gaps(frames, max_gap=2))[..., 2] > 0
+    found = part_array(fill_gaps(frames, max_gap=2), "body")[..., 2] > 0
     assert found[:, 4].all()
     assert not found[3:8, 10].any()
 
@@ -71,15 +71,15 @@ def test_a_person_who_vanishes_for_a_moment() -> None:
     frames[4] = frames[5] = clip_of([])
     cleaned = clean_poses(frames)
     np.testing.assert_allclose(
-        body_array(cleaned)[..., :2], body_array(moving(10))[..., :2], atol=1e-9
+        part_array(cleaned, "body")[..., :2], part_array(moving(10), "body")[..., :2], atol=1e-9
     )
 
 
 def test_coordinates_of_absent_joints_do_not_leak() -> None:
     frames = moving(8)
     frames[3].people[0].body[4] = (9999.0, -9999.0, 0.0)
-    filled = body_array(fill_gaps(frames, max_gap=2))
-    np.testing.assert_allclose(filled[3, 4, :2], body_array(moving(8))[3, 4, :2])
+    filled = part_array(fill_gaps(frames, max_gap=2), "body")
+    np.testing.assert_allclose(filled[3, 4, :2], part_array(moving(8), "body")[3, 4, :2])
 
 
 def test_no_gaps_wanted() -> None:
@@ -92,7 +92,7 @@ def test_no_gaps_wanted() -> None:
 
 
 def jitter(frames: list[FramePose]) -> float:
-    places = body_array(frames)[..., :2]
+    places = part_array(frames, "body")[..., :2]
     return float(np.abs(np.diff(places, n=2, axis=0)).mean())
 
 
@@ -100,19 +100,19 @@ def test_smoothing_calms_somebody_at_rest() -> None:
     frames = walking([lambda i: (320.0, 240.0)], 90)
     smooth = smooth_poses(frames, 30)
     assert jitter(smooth) < 0.25 * jitter(frames)
-    rest = body_array([clip_of([standing(320, 240)])])[0, :, :2]
-    assert np.abs(body_array(smooth)[..., :2] - rest).mean() < 0.6
+    rest = part_array([clip_of([standing(320, 240)])], "body")[0, :, :2]
+    assert np.abs(part_array(smooth, "body")[..., :2] - rest).mean() < 0.6
 
 
 def test_smoothing_neither_lags_nor_shrinks_motion() -> None:
     time_axis = np.arange(120) / 30
     swing = 320 + 120 * np.sin(2 * np.pi * time_axis)  # once a second
     frames = [clip_of([standing(x, 240)]) for x in swing]
-    smooth = body_array(smooth_poses(frames, 30, beta=1.0))[:, 1, 0]
+    smooth = part_array(smooth_poses(frames, 30, beta=1.0), "body")[:, 1, 0]
     shifts = range(-4, 5)
     errors = [np.abs(smooth[10:-10] - np.roll(swing, s)[10:-10]).mean() for s in shifts]
     assert shifts[int(np.argmin(errors))] == 0
-    usual = body_array(smooth_poses(frames, 30))[:, 1, 0]
+    usual = part_array(smooth_poses(frames, 30), "body")[:, 1, 0]
     assert np.ptp(usual[10:-10]) > 0.95 * np.ptp(swing)
 
 
@@ -121,7 +121,7 @@ def test_smoothing_is_relative_to_the_person() -> None:
     frames = walking([lambda i: (320.0, 240.0)], 40)
     small = [scale_to_canvas(frame, 64, 48) for frame in frames]
     far = [scale_to_canvas(frame, 640, 480) for frame in smooth_poses(small, 30)]
-    np.testing.assert_allclose(body_array(far), body_array(near), atol=1e-6)
+    np.testing.assert_allclose(part_array(far, "body"), part_array(near, "body"), atol=1e-6)
 
 
 def test_smoothing_starts_afresh_after_an_absence() -> None:
@@ -132,14 +132,16 @@ def test_smoothing_starts_afresh_after_an_absence() -> None:
         frames[index] = clip_of([standing(600, 100)])
     smooth = smooth_poses(frames, 30)
     assert all(frame.people[0].is_empty for frame in smooth[10:20])
-    expected = body_array(frames)[20:]
-    np.testing.assert_allclose(body_array(smooth)[20:], expected, atol=1e-9)
+    expected = part_array(frames, "body")[20:]
+    np.testing.assert_allclose(part_array(smooth, "body")[20:], expected, atol=1e-9)
 
 
 def test_confidence_is_not_smoothed() -> None:
     frames = walking([lambda i: (320.0, 240.0)], 20)
     smooth = smooth_poses(frames, 30)
-    np.testing.assert_array_equal(body_array(smooth)[..., 2], body_array(frames)[..., 2])
+    np.testing.assert_array_equal(
+        part_array(smooth, "body")[..., 2], part_array(frames, "body")[..., 2]
+    )
 
 
 def test_smoothing_of_next_to_nothing() -> None:
@@ -172,7 +174,7 @@ def test_number_of_frames(source: int, target: int, expected: int) -> None:
 
 def test_resampled_motion_is_in_time() -> None:
     frames = resample_poses(moving(100), 30, 24)
-    necks = body_array(frames)[:, 1, 0]
+    necks = part_array(frames, "body")[:, 1, 0]
     times = np.arange(80) * 30 / 24
     np.testing.assert_allclose(necks, 100 + 4 * np.minimum(times, 99), atol=1e-9)
 
@@ -181,15 +183,15 @@ def test_frames_that_coincide_are_copied() -> None:
     frames = walking([lambda i: (320.0, 240.0)], 41)
     slower = resample_poses(frames, 30, 24)
     np.testing.assert_array_equal(
-        body_array(slower)[::4], body_array(frames)[::5][: len(slower[::4])]
+        part_array(slower, "body")[::4], part_array(frames, "body")[::5][: len(slower[::4])]
     )
     doubled = resample_poses(frames, 30, 60)
-    np.testing.assert_array_equal(body_array(doubled)[::2], body_array(frames))
+    np.testing.assert_array_equal(part_array(doubled, "body")[::2], part_array(frames, "body"))
 
 
 def test_joints_that_one_neighbour_lacks() -> None:
     frames = without(moving(4), 4, {1})
-    found = body_array(resample_poses(frames, 10, 40))[:, 4, 2] > 0
+    found = part_array(resample_poses(frames, 10, 40), "body")[:, 4, 2] > 0
     # frame 1 stands for the times nearer to it: 2/4 of a frame before, less than 2/4 after
     assert np.flatnonzero(~found).tolist() == [2, 3, 4, 5]
 
@@ -204,7 +206,7 @@ def test_the_duration_stays(count: int, source: Fraction, target: Fraction) -> N
     resampled = resample_poses(moving(count), source, target)
     difference = abs(len(resampled) / target - count / source)
     assert len(resampled) == 1 or difference <= 1 / (2 * target)
-    places = body_array(resampled)[:, 1, 0]
+    places = part_array(resampled, "body")[:, 1, 0]
     assert places.min() >= 100 - 1e-6
     assert places.max() <= 100 + 4 * (count - 1) + 1e-6
 
@@ -274,8 +276,8 @@ def test_cleaning_keeps_each_canvas() -> None:
     frames = without(frames, 4, {3})
     cleaned = clean_poses(frames, CleaningConfig(min_cutoff_hz=5.0))
     assert [(f.width, f.height) for f in cleaned] == [(f.width, f.height) for f in frames]
-    expected = body_array([scale_to_canvas(f, 640, 480) for f in cleaned])[3, 4, :2]
-    np.testing.assert_allclose(expected, body_array(moving(10))[3, 4, :2], atol=8)
+    expected = part_array([scale_to_canvas(f, 640, 480) for f in cleaned], "body")[3, 4, :2]
+    np.testing.assert_allclose(expected, part_array(moving(10), "body")[3, 4, :2], atol=8)
 
 
 def test_many_frames_are_quick() -> None:

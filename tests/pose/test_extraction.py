@@ -31,7 +31,7 @@ from animator_core.pose.extraction import (
     PoseExtractor,
     _without_duplicates,
 )
-from animator_core.pose.keypoints import FramePose, body_array
+from animator_core.pose.keypoints import FramePose, part_array
 from animator_core.pose.wholebody import decode_simcc, to_openpose
 
 Picture = NDArray[np.uint8]
@@ -108,7 +108,7 @@ def test_joints_lie_where_the_marker_says(extractor: PoseExtractor) -> None:
 
 def test_poses_follow_the_motion(extractor: PoseExtractor) -> None:
     frames = extractor.extract([picture((32 + 8 * i, 128)) for i in range(12)])
-    necks = body_array(frames)[:, 1, 0]
+    necks = part_array(frames, "body")[:, 1, 0]
     np.testing.assert_allclose(necks - necks[0], 8 * np.arange(12), atol=4)
 
 
@@ -133,7 +133,7 @@ def test_people_from_left_to_right(extractor: PoseExtractor) -> None:
     assert [len(frame.people) for frame in both] == [2, 2]
     assert all(frame.people[0].body[1, 0] < frame.people[1].body[1, 0] for frame in both)
     right = extractor.extract(clip, ExtractionConfig(people=1))
-    np.testing.assert_array_equal(body_array(right), body_array(both, person=1))
+    np.testing.assert_array_equal(part_array(right, "body"), part_array(both, "body", person=1))
 
 
 def test_a_person_who_does_not_exist(extractor: PoseExtractor) -> None:
@@ -146,7 +146,7 @@ def test_the_largest_person_stays_the_same(extractor: PoseExtractor, folder: Pat
     clip = [picture((0, 128)), picture((0, 128), (224, 0)), picture((8, 128))]
     chosen = extractor.extract(clip, ExtractionConfig(people="largest"))
     assert [len(frame.people) for frame in chosen] == [1, 1, 1]
-    assert (body_array(chosen)[:, 1, 0] < 100).all()
+    assert (part_array(chosen, "body")[:, 1, 0] < 100).all()
 
 
 @pytest.mark.parametrize("choice", ["largest", "all", 0, 2])

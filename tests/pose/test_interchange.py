@@ -16,7 +16,7 @@ from animator_core.pose.interchange import (
     save_openpose_folder,
     settle_confidence,
 )
-from animator_core.pose.keypoints import PersonPose, body_array, from_pose_keypoint
+from animator_core.pose.keypoints import PersonPose, from_pose_keypoint, part_array
 
 CANVAS = {"canvas_width": 640, "canvas_height": 480}
 
@@ -49,7 +49,9 @@ def test_round_trip(tmp_path: Path) -> None:
     assert len(files) == 12
     loaded = load_openpose_folder(tmp_path / "deep" / "poses")
     for person in (0, 1):
-        np.testing.assert_array_equal(body_array(loaded, person), body_array(frames, person))
+        np.testing.assert_array_equal(
+            part_array(loaded, "body", person), part_array(frames, "body", person)
+        )
     assert (loaded[0].width, loaded[0].height) == (frames[0].width, frames[0].height)
 
 
@@ -58,7 +60,7 @@ def test_files_of_openpose(tmp_path: Path, joints: int) -> None:
     for index in (0, 1, 2, 9, 10, 11, 100):
         write(tmp_path, f"clip_{index}_keypoints.json", openpose_frame(index + 1, joints))
     frames = load_openpose_folder(tmp_path, canvas=(640, 480))
-    assert body_array(frames)[:, 0, 0].tolist() == [1, 2, 3, 10, 11, 12, 101]
+    assert part_array(frames, "body")[:, 0, 0].tolist() == [1, 2, 3, 10, 11, 12, 101]
     assert {(frame.width, frame.height) for frame in frames} == {(640, 480)}
     assert not frames[0].people[0].face.any()
     with pytest.raises(MediaError, match=r"clip_0_keypoints\.json .* canvas width"):

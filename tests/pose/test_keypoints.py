@@ -13,10 +13,10 @@ from animator_core.errors import MediaError, ShapeError
 from animator_core.pose.keypoints import (
     FramePose,
     PersonPose,
-    body_array,
     from_pose_keypoint,
     load_pose_file,
     map_points,
+    part_array,
     save_pose_file,
     scale_to_canvas,
     to_pose_keypoint,
@@ -192,16 +192,16 @@ def test_missing_file_and_unwritable_place(tmp_path: Path) -> None:
         save_pose_file([], tmp_path / "missing" / "poses.json")
 
 
-def test_body_array_gives_zeros_for_absent_people() -> None:
+def test_part_array_gives_zeros_for_absent_people() -> None:
     person = _person(3)
     frames = [
         FramePose(people=(person,), width=9, height=9),
         FramePose(people=(), width=9, height=9),
     ]
-    array = body_array(frames)
+    array = part_array(frames, "body")
     np.testing.assert_array_equal(array[0], person.body)
     assert not array[1].any()
-    assert not body_array(frames, person=1).any()
+    assert not part_array(frames, "body", person=1).any()
 
 
 def test_map_points_moves_only_found_joints() -> None:
