@@ -276,3 +276,26 @@ def test_demo_refuses_bad_settings(tmp_path, capsys, words, expected):
 
 def test_demo_refuses_a_folder(tmp_path, capsys):
     assert_fails(["demo", "--output", str(tmp_path / "demo")], capsys, "suffix")
+
+
+def test_animate_keeps_and_refines_a_face(inputs, model, tmp_path, capsys):
+    from faces.onnx_faces import (
+        marker_picture,
+        save_detector,
+        save_recogniser,
+        small_recogniser,
+    )
+
+    faces = tmp_path / "antelopev2"
+    faces.mkdir()
+    save_detector(faces / "scrfd_10g_bnkps.onnx")
+    save_recogniser(faces / "glintr100.onnx", small_recogniser(num_features=512))
+    Image.fromarray(marker_picture(640, 640, [(320, 320)])).save(tmp_path / "face.png")
+    changes = {"reference": tmp_path / "face.png", "faces": tmp_path, "width": 128, "height": 128}
+    output = tmp_path / "out.mp4"
+    words = animate_options(inputs, model, output, **changes, refine_iterations=1)
+    assert main(words) == 0
+    assert probe(output).num_frames == 3
+    words = animate_options(inputs, model, tmp_path / "b.mp4", **changes)
+    words[words.index(str(tmp_path / "face.png"))] = str(inputs / "person.png")
+    assert_fails(words, capsys, "No face was found", "person.png")
