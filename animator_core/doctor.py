@@ -164,12 +164,12 @@ def _onnxruntime() -> list[Check]:
     providers: list[str] = onnxruntime.get_available_providers()
     names = ", ".join(name.removesuffix("ExecutionProvider") for name in providers)
     found = f"{onnxruntime.__version__} with {names}"
-    if both:
+    if both:  # harmless where there is no GPU, or where the GPU's build won
         found += "; onnxruntime and onnxruntime-gpu are both installed"
-        return [Check(name="onnxruntime", status="warn", found=found, remedy=_MENDING)]
     if _has_cuda() and "CUDAExecutionProvider" not in providers:
-        remedy = "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`"
+        single = "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`"
         found += "; poses and faces are found on the CPU, though there is a GPU"
+        remedy = _MENDING if both else single
         return [Check(name="onnxruntime", status="warn", found=found, remedy=remedy)]
     return [Check(name="onnxruntime", status="ok", found=found)]
 

@@ -14,6 +14,17 @@ from .types import CATEGORY, Identity, IdentitySocket, Refiner, RefinerSocket
 _REFINE = FaceRefineConfig()
 
 
+def _threshold_input() -> io.Float.Input:
+    return io.Float.Input(
+        "threshold",
+        default=0.5,
+        min=0.05,
+        max=0.95,
+        step=0.05,
+        tooltip="Least certainty of the face detector.",
+    )
+
+
 class EncodeFace(io.ComfyNode):
     """Turns photographs of a face into an identity."""
 
@@ -41,14 +52,7 @@ class EncodeFace(io.ComfyNode):
                     max=99,
                     tooltip="Number of the chosen face, counted from the left, from 0.",
                 ),
-                io.Float.Input(
-                    "threshold",
-                    default=0.5,
-                    min=0.05,
-                    max=0.95,
-                    step=0.05,
-                    tooltip="Least certainty of the face detector.",
-                ),
+                _threshold_input(),
             ],
             outputs=[
                 IdentitySocket.Output(display_name="identity", tooltip="For Animate."),
@@ -154,14 +158,7 @@ class FaceSimilarity(io.ComfyNode):
             inputs=[
                 io.Image.Input("images", tooltip="Frames to measure."),
                 IdentitySocket.Input("identity", tooltip="The reference face."),
-                io.Float.Input(
-                    "threshold",
-                    default=0.5,
-                    min=0.05,
-                    max=0.95,
-                    step=0.05,
-                    tooltip="Least certainty of the face detector.",
-                ),
+                _threshold_input(),
             ],
             outputs=[
                 io.Float.Output(display_name="mean", tooltip="Mean over frames with a face."),

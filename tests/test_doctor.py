@@ -116,7 +116,15 @@ def test_a_broken_package_does_not_end_the_report(monkeypatch):
 
 
 def test_both_onnxruntimes(monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda name: "1.20")
+    import onnxruntime
+
+    monkeypatch.setattr(doctor, "_version", lambda name: "1")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(doctor, "_has_cuda", lambda: False)
+    check = named(report(), "onnxruntime")
+    assert check.status == "ok"
+    assert "both installed" in check.found
+    monkeypatch.setattr(doctor, "_has_cuda", lambda: True)
     check = named(report(), "onnxruntime")
     assert check.status == "warn"
     assert "pip install --force-reinstall --no-deps onnxruntime-gpu" in check.remedy
