@@ -29,9 +29,7 @@ def fit_pose(frame: FramePose, size: FrameSize, fit: Fit) -> FramePose:
         fit: How the canvas is fitted into it.
     """
     transform = fit_transform(frame.width, frame.height, size, fit)
-    matrix = np.diag([transform.scale_x, transform.scale_y])
-    shift = np.array([transform.shift_x, transform.shift_y])
-    people = tuple(map_points(p, matrix, shift) for p in frame.people)
+    people = tuple(map_points(p, transform.matrix, transform.shift) for p in frame.people)
     return FramePose(people=people, width=size.width, height=size.height)
 
 

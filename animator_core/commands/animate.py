@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,8 @@ from ..frames import fit_picture, load_picture, picture_to_uint8
 from ..interfaces import Progress
 from ..pipeline import AnimationRequest, Animator
 from ..pose.alignment import AlignmentConfig, align
-from ..pose.keypoints import FramePose, PoseSequence, load_pose_file
+from ..pose.interchange import holds_keypoints, load_poses
+from ..pose.keypoints import FramePose, PoseSequence
 from ..video import VideoWriter, probe, read_frames
 from .faces import encode_reference_face, make_refiner, refine_config
 from .models import DEMO_MODEL, load_chosen_models, make_devices
@@ -128,28 +128,24 @@ def read_motion(
         ConfigError: If skeleton pictures should be aligned.
     """
     reference_pose = _read_reference_pose(args, reference)
-    if _is_keypoint_file(args.poses):
-        poses: PoseSequence = load_pose_file(args.poses)
+    if holds_keypoints(args.poses):
+        poses: PoseSequence = load_poses(args.poses)
         if reference_pose is not None and poses:
             poses = _aligned(poses, reference_pose, args, console)
         return DrivingMotion(poses=poses, reference_pose=reference_pose, draw_mode=args.draw_mode)
     if args.align not in (None, "none"):
         raise ConfigError(
-            f"--align {args.align} needs keypoints, but {args.poses} is no JSON file; skeleton "
+            f"--align {args.align} needs keypoints, but {args.poses} holds no JSON; skeleton "
             "pictures cannot be aligned. Give the keypoints that they were drawn from."
         )
     skeletons = _read_skeletons(args, size, console)
     return DrivingMotion(skeletons=skeletons, reference_pose=reference_pose)
 
 
-def _is_keypoint_file(path: str | Path) -> bool:
-    return Path(path).suffix.lower() == ".json"
-
-
 def _output_fps(args: Any) -> Fraction | float:
     if args.fps is not None:
         return args.fps
-    if _is_keypoint_file(args.poses):
+    if holds_keypoints(args.poses):
         return DEFAULT_FPS
     return probe(args.poses).fps or DEFAULT_FPS
 
@@ -157,7 +153,7 @@ def _output_fps(args: Any) -> Fraction | float:
 def _read_reference_pose(args: Any, reference: NDArray[np.uint8]) -> FramePose | None:
     if args.reference_poses is None:
         return None
-    frames = load_pose_file(args.reference_poses)
+    frames = load_poses(args.reference_poses)
     if not frames:
         raise ConfigError(f"{args.reference_poses} holds no frame; the reference's pose is needed.")
     height, width = reference.shape[:2]

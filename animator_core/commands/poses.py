@@ -9,7 +9,8 @@ from typing import Any
 from ..console import Console
 from ..errors import ConfigError, NoPoseError
 from ..interfaces import Progress
-from ..pose.keypoints import PoseSequence, load_pose_file, save_pose_file
+from ..pose.interchange import load_poses
+from ..pose.keypoints import PoseSequence, save_pose_file
 from .output import check_writable
 
 __all__ = ["run_align_poses", "run_draw_poses", "run_extract_poses"]
@@ -26,7 +27,7 @@ def run_draw_poses(args: Any, console: Console) -> int:
     from ..pose.drawing import draw_poses
     from ..video import VideoWriter
 
-    frames = load_pose_file(args.poses)
+    frames = load_poses(args.poses)
     if not frames:
         raise NoPoseError(f"{args.poses} holds no frame; there is nothing to draw.")
     width, height = _drawing_size(frames, args.width, args.height)
@@ -61,7 +62,7 @@ def run_align_poses(args: Any, console: Console) -> int:
     from ..pose.alignment import AlignmentConfig, align
 
     config = AlignmentConfig(method=args.method) if args.method else AlignmentConfig()
-    reference, driving = load_pose_file(args.reference), load_pose_file(args.driving)
+    reference, driving = load_poses(args.reference), load_poses(args.driving)
     if not reference:
         raise NoPoseError(f"{args.reference} holds no frame; the reference's pose is needed.")
     check_writable(args.output)

@@ -13,9 +13,21 @@ from typing import Any
 
 from ..errors import ConfigError, MediaError
 from .arrays import join_people, split_people
-from .keypoints import FramePose, PoseSequence, from_pose_keypoint, to_pose_keypoint
+from .keypoints import (
+    FramePose,
+    PoseSequence,
+    from_pose_keypoint,
+    load_pose_file,
+    to_pose_keypoint,
+)
 
-__all__ = ["load_openpose_folder", "save_openpose_folder", "settle_confidence"]
+__all__ = [
+    "holds_keypoints",
+    "load_openpose_folder",
+    "load_poses",
+    "save_openpose_folder",
+    "settle_confidence",
+]
 
 _VERSION = 1.3
 
@@ -39,6 +51,21 @@ def load_openpose_folder(
     if not files:
         raise MediaError(f"{folder} holds no .json files; OpenPose writes one per frame.")
     return [_read_file(file, canvas) for file in files]
+
+
+def holds_keypoints(path: str | Path) -> bool:
+    """Whether a path names keypoints: a JSON file, or a folder with JSON files in it."""
+    path = Path(path)
+    return path.suffix.lower() == ".json" or any(path.glob("*.json"))
+
+
+def load_poses(path: str | Path) -> list[FramePose]:
+    """Read a POSE_KEYPOINT file, or a folder of OpenPose files.
+
+    Raises:
+        MediaError: If there is none, or it cannot be read.
+    """
+    return load_openpose_folder(path) if Path(path).is_dir() else load_pose_file(path)
 
 
 def save_openpose_folder(frames: PoseSequence, folder: str | Path) -> list[Path]:

@@ -101,6 +101,8 @@ def test_vae(name):
     vae = fill(VideoVAE(**case["config"]), case, t, "w.vae.")
     mean, log_variance = vae.encode_moments(t["in.image"])
     assert_golden(case, t, "out.latent_mode", mean)
+    several = vae.encode_chunks(t["in.image"].repeat(3, 1, 1, 1), chunk=2)
+    assert_golden(case, t, "out.latent_mode", several[2:])
     assert_golden(case, t, "out.latent_logvar", log_variance)
     latents = t["in.latents"]
     assert_golden(case, t, "out.decode_all", vae.decode_frames(latents))

@@ -12,11 +12,18 @@ from pose_factory import clip_of, standing
 
 from animator_core.errors import ConfigError, MediaError
 from animator_core.pose.interchange import (
+    holds_keypoints,
     load_openpose_folder,
+    load_poses,
     save_openpose_folder,
     settle_confidence,
 )
-from animator_core.pose.keypoints import PersonPose, from_pose_keypoint, part_array
+from animator_core.pose.keypoints import (
+    PersonPose,
+    from_pose_keypoint,
+    part_array,
+    save_pose_file,
+)
 
 CANVAS = {"canvas_width": 640, "canvas_height": 480}
 
@@ -131,3 +138,15 @@ def test_certain_or_absent() -> None:
     assert settle_confidence([clip_of([])])[0].people == ()
     with pytest.raises(ConfigError):
         settle_confidence([frame], min_confidence=1.5)
+
+
+def test_a_file_and_a_folder_are_read_alike(tmp_path: Path) -> None:
+    frames = [clip_of([standing(320, 240)])]
+    save_pose_file(frames, tmp_path / "poses.json")
+    save_openpose_folder(frames, tmp_path / "folder")
+    (tmp_path / "pictures").mkdir()
+    for path in (tmp_path / "poses.json", tmp_path / "folder"):
+        assert holds_keypoints(path)
+        np.testing.assert_allclose(part_array(load_poses(path), "body"), part_array(frames, "body"))
+    assert not holds_keypoints(tmp_path / "pictures")
+    assert not holds_keypoints(tmp_path / "film.mp4")
