@@ -33,6 +33,7 @@ __all__ = [
     "empty_network",
     "load_models",
     "save_models",
+    "save_network",
 ]
 
 _LOGGER = logging.getLogger(__name__)
@@ -97,6 +98,13 @@ _BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "image_encoder": lambda **config: build_image_encoder(config),
     "face_encoder": FaceEncoder,
     "pose_net": PoseNet,
+}
+_WEIGHT_FILES: Mapping[str, str] = {
+    "unet": "Animation/unet.safetensors",
+    "pose_net": "Animation/pose_net.safetensors",
+    "face_encoder": "Animation/face_encoder.safetensors",
+    "vae": "SVD/vae/diffusion_pytorch_model.safetensors",
+    "image_encoder": "SVD/image_encoder/model.safetensors",
 }
 
 
@@ -263,19 +271,35 @@ def save_models(models: AnimatorModels, folder: Path | str, *, overwrite: bool =
     Raises:
         CheckpointError: If a file exists, or cannot be written. No half file is left behind.
     """
-    folder = Path(folder)
-    metadata = {"trained": "true" if models.trained else "false"}
-    weights = {
-        "unet": folder / "Animation/unet.safetensors",
-        "pose_net": folder / "Animation/pose_net.safetensors",
-        "face_encoder": folder / "Animation/face_encoder.safetensors",
-        "vae": folder / "SVD/vae/diffusion_pytorch_model.safetensors",
-        "image_encoder": folder / "SVD/image_encoder/model.safetensors",
-    }
-    for part in _PRESETS:
-        config = _written_config(part, getattr(models, part))
-        write_json(folder / "SVD" / part / "config.json", config, overwrite=overwrite)
-    for part, path in weights.items():
-        state_dict = getattr(models, part).state_dict()
-        write_safetensors(path, state_dict, metadata=metadata, overwrite=overwrite)
-    return folder
+    for part in _BUILDERS:
+        save_network(
+            part, getattr(models, part), folder, trained=models.trained, overwrite=overwrite
+        )
+    return Path(folder)
+
+
+def save_network(
+    name: str, module: nn.Module, folder: Path | str, *, trained: bool = True, overwrite: bool
+) -> Path:
+    """Write one network of a models folder, with its config.json where the layout has one.
+
+    Args:
+        name: Field of `AnimatorModels`.
+        module: The network, in any dtype.
+        folder: The models folder; made if need be.
+        trained: False marks random weights.
+        overwrite: Replace files that exist.
+
+    Returns:
+        The weights' file.
+
+    Raises:
+        CheckpointError: If a file exists, or cannot be written. No half file is left behind.
+    """
+    path = Path(folder) / _WEIGHT_FILES[name]
+    if name in _PRESETS:
+        config = _written_config(name, module)
+        write_json(Path(folder) / "SVD" / name / "config.json", config, overwrite=overwrite)
+    metadata = {"trained": "true" if trained else "false"}
+    write_safetensors(path, module.state_dict(), metadata=metadata, overwrite=overwrite)
+    return path
