@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from ..errors import ConfigError
 from ..pose.keypoints import FramePose, PersonPose
-from ..pose.skeletons import HAND_BONES
-from .head import draw_back_hair, draw_head, head_of
+from ..pose.skeletons import NUM_HAND
+from .head import draw_behind_head, draw_head, head_of
 from .identity import Character, Color, Scene, mixed
-from .painting import Painter, smooth_outline
+from .painting import SUPERSAMPLING, Painter, smooth_outline
+from .patterns import pattern_marks
 
-__all__ = ["draw_character"]
+__all__ = ["draw_character", "draw_people"]
 
 Floats = NDArray[np.float64]
 Joints = tuple[int, int, int]
 
-_SUPERSAMPLING = 3
 _OUTLINE = 0.0045  # in standing heights
 _RIGHT_ARM, _LEFT_ARM = (2, 3, 4), (5, 6, 7)
 _RIGHT_LEG, _LEFT_LEG = (8, 9, 10), (11, 12, 13)
+_FINGERS = [[0, *range(first, first + 4)] for first in range(1, NUM_HAND, 4)]
+_BLOCK = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
 _WHITE: Color = (255, 255, 255)
 
 
@@ -46,31 +50,64 @@ def draw_character(
     Raises:
         ConfigError: If the size is below 1 px.
     """
+    return draw_people((character,) * len(frame.people), frame, width, height, character.scene)
+
+
+def draw_people(
+    characters: Sequence[Character], frame: FramePose, width: int, height: int, scene: Scene
+) -> NDArray[np.uint8]:
+    """Draw several people in one scene, the first one in front.
+
+    Args:
+        characters: Who each person of the frame is.
+        frame: The poses, stretched to the picture.
+        width: Of the picture [px].
+        height: Of the picture [px].
+        scene: What is behind them.
+
+    Returns:
+        uint8 RGB [height, width, 3], as from `draw_character`.
+
+    Raises:
+        ConfigError: If the size is below 1 px, or there are not as many characters as people.
+    """
     if width < 1 or height < 1:
         raise ConfigError(f"A picture of {width}x{height} px was asked for; give at least 1x1.")
-    size = (_SUPERSAMPLING * width, _SUPERSAMPLING * height)
-    canvas = _backdrop(character.scene, *size)
-    scale = np.array([size[0] / frame.width, size[1] / frame.height])
-    for person in frame.people:
+    if len(characters) != len(frame.people):
+        raise ConfigError(
+            f"{len(characters)} characters were given for {len(frame.people)} people in the "
+            "frame; give one for each."
+        )
+    canvas = _backdrop(scene, SUPERSAMPLING * width, SUPERSAMPLING * height).copy()
+    scale = SUPERSAMPLING * np.array([width / frame.width, height / frame.height])
+    for character, person in reversed(list(zip(characters, frame.people, strict=True))):
         if person.body[1, 2] > 0:
-            _Figure.placed(character, person, scale, canvas).draw()
-    return np.array(canvas.reduce(_SUPERSAMPLING))
+            _Figure.placed(character, scene, person, scale, canvas).draw()
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _backdrop(scene: Scene, width: int, height: int) -> Image.Image:
+@lru_cache(maxsize=16)
+def _backdrop(scene: Scene, width: int, height: int) -> NDArray[np.uint8]:
     horizon = round(scene.horizon * height)
     share = np.linspace(0.0, 1.0, max(horizon, 1))[:, None]
     rows = np.empty((height, 3))
     rows[:horizon] = (1 - share[:horizon]) * scene.wall_top + share[:horizon] * scene.wall_bottom
     depth = np.linspace(0.0, 1.0, max(height - horizon, 1))[: height - horizon, None]
-    rows[horizon:] = np.array(scene.floor) * (0.92 + 0.1 * depth)
-    pixels = np.repeat(np.rint(rows.clip(0, 255)).astype(np.uint8)[:, None], width, axis=1)
-    canvas = Image.fromarray(pixels)
+    floor = np.array(scene.floor) * (0.92 + 0.1 * depth)
+    rows[horizon:] = scene.wall_bottom  # what hangs on the wall ends where the floor begins
+    canvas = np.repeat(np.rint(rows.clip(0, 255)).astype(np.uint8)[:, None], width, axis=1)
     painter = Painter(canvas, 0.0)
-    center = np.array(scene.spot_center) * (width, height)
-    painter.disc(center, scene.spot_radius * min(width, height), scene.spot)
-    skirting = (0, horizon - 0.012 * height, width, horizon)
-    ImageDraw.Draw(canvas).rectangle(skirting, fill=mixed(scene.wall_bottom, _WHITE, 0.5))
+    for item in scene.items:
+        center = np.array(item.center) * (width, height)
+        reach = np.array(item.size) * min(width, height)
+        if item.shape == "disc":
+            painter.oval(center, reach[0], reach[1], item.color)
+        else:
+            painter.shape(center + _BLOCK * reach, item.color, outlined=False)
+    painter.finish()
+    skirting = max(horizon - round(0.012 * height), 0)
+    canvas[skirting:horizon] = mixed(scene.wall_bottom, _WHITE, 0.5)
+    canvas[horizon:] = np.rint(floor.clip(0, 255)).astype(np.uint8)[:, None]
     return canvas
 
 
@@ -80,6 +117,7 @@ class _Figure:
 
     Attributes:
         character: Who it is.
+        scene: Where.
         person: The pose.
         scale: [2] canvas pixels per pixel of the pose.
         body: [18, 2] joints on the canvas.
@@ -89,6 +127,7 @@ class _Figure:
     """
 
     character: Character
+    scene: Scene
     person: PersonPose
     scale: Floats
     body: Floats
@@ -98,24 +137,29 @@ class _Figure:
 
     @staticmethod
     def placed(
-        character: Character, person: PersonPose, scale: Floats, canvas: Image.Image
+        character: Character,
+        scene: Scene,
+        person: PersonPose,
+        scale: Floats,
+        canvas: NDArray[np.uint8],
     ) -> _Figure:
         """Find the person's size and bring the joints to the canvas."""
         body, seen = person.body[:, :2] * scale, person.body[:, 2] > 0
         shape = character.body
-        sizes = [canvas.height * 0.2]
+        sizes = [canvas.shape[0] * 0.2]
         if seen[[8, 11]].all():
             sizes.append(float(np.hypot(*(body[1] - body[[8, 11]].mean(axis=0)))) / shape.torso)
         if seen[[2, 5]].all():
             sizes.append(float(np.hypot(*(body[2] - body[5]))) / shape.shoulders)
         unit = max(sizes[1:] or sizes)
-        return _Figure(character, person, scale, body, seen, unit, Painter(canvas, _OUTLINE * unit))
+        painter = Painter(canvas, _OUTLINE * unit)
+        return _Figure(character, scene, person, scale, body, seen, unit, painter)
 
     def draw(self) -> None:
         """Paint from back to front."""
         head = head_of(self.character, self.body, self.seen, self.unit)
         self._draw_shadow()
-        draw_back_hair(self.painter, self.character, head)
+        draw_behind_head(self.painter, self.character, head)
         for leg in (_RIGHT_LEG, _LEFT_LEG):
             self._draw_leg(leg)
         self._draw_neck(head.center)
@@ -127,6 +171,7 @@ class _Figure:
             (_LEFT_ARM, self.person.left_hand),
         ):
             self._draw_arm(arm, hand)
+        self.painter.finish()
 
     def _radius(self, share: float) -> float:
         return share * self.unit * self.character.body.girth
@@ -136,7 +181,7 @@ class _Figure:
         if len(feet) == 0:
             return
         middle = np.array([feet[:, 0].mean(), feet[:, 1].max() + 0.045 * self.unit])
-        color = mixed(self.character.scene.floor, (60, 44, 50), 0.28)
+        color = mixed(self.scene.floor, (60, 44, 50), 0.28)
         reach = 0.12 * self.unit + float(np.ptp(feet[:, 0])) / 2
         self.painter.oval(middle, reach, 0.022 * self.unit, color)
 
@@ -153,24 +198,24 @@ class _Figure:
         if outfit.lower == "trousers":
             hem = ankle + 0.12 * (knee - ankle)
             radii = tuple(map(self._radius, (0.052, 0.041, 0.034)))
-            painter.limb(np.stack([hip, knee, hem]), radii, outfit.lower_color)
+            painter.limb(np.array([hip, knee, hem]), radii, outfit.lower_color)
         elif outfit.lower == "shorts":
             hem = hip + 0.62 * (knee - hip)
             radii = tuple(map(self._radius, (0.054, 0.05)))
-            painter.limb(np.stack([hip, hem]), radii, outfit.lower_color)
+            painter.limb(np.array([hip, hem]), radii, outfit.lower_color)
 
     def _draw_shoe(self, knee: Floats, ankle: Floats, side: float) -> None:
         unit, color = self.unit, self.character.outfit.shoes
         down = (ankle - knee) / max(float(np.hypot(*(ankle - knee))), 1e-6)
         heel = ankle + 0.026 * unit * down
         toe = heel + np.array([0.038 * side * unit, 0.006 * unit])
-        self.painter.limb(np.stack([ankle, heel, toe]), _scaled((0.02, 0.022, 0.019), unit), color)
-        sole = np.stack([heel - (0.014 * side * unit, 0.0), toe]) + np.array([0.0, 0.019 * unit])
+        self.painter.limb(np.array([ankle, heel, toe]), _scaled((0.02, 0.022, 0.019), unit), color)
+        sole = np.array([heel - (0.014 * side * unit, 0.0), toe]) + np.array([0.0, 0.019 * unit])
         self.painter.stroke(sole, 0.009 * unit, mixed(color, (40, 36, 40), 0.55))
 
     def _draw_neck(self, head_center: Floats) -> None:
         skin = mixed(self.character.skin, (150, 84, 70), 0.16)  # in the chin's shade
-        points = np.stack([head_center, self.body[1] + (0.0, 0.02 * self.unit)])
+        points = np.array([head_center, self.body[1] + (0.0, 0.02 * self.unit)])
         self.painter.limb(points, (self._radius(0.03), self._radius(0.034)), skin)
 
     def _draw_torso(self) -> None:
@@ -214,7 +259,7 @@ class _Figure:
             ]
 
         left_half = half(left, left_hip, 1.0)
-        return np.stack([*left_half, *reversed(half(right, right_hip, -1.0))])
+        return np.array([*left_half, *reversed(half(right, right_hip, -1.0))])
 
     def _skirt(self, out: Floats, down: Floats) -> Floats:
         right_hip, left_hip = self.body[8], self.body[11]
@@ -246,23 +291,8 @@ class _Figure:
             return
         start = self.body[[2, 5]].mean(axis=0)
         axis = self.body[[8, 11]].mean(axis=0) - start
-        across = np.array([-axis[1], axis[0]]) / max(float(np.hypot(*axis)), 1e-6)
-        pattern = Image.new("L", self.painter.picture.size)
-        draw = ImageDraw.Draw(pattern)
-        if outfit.pattern == "badge":
-            center, radius = start + 0.45 * axis, 0.042 * unit
-            draw.ellipse((*(center - radius), *(center + radius)), fill=255)
-        for share in np.linspace(0.22, 0.98, 5):
-            middle = start + share * axis
-            if outfit.pattern == "stripes":
-                ends = middle - 0.2 * unit * across, middle + 0.2 * unit * across
-                line = [(float(x), float(y)) for x, y in ends]
-                draw.line(line, fill=255, width=max(round(0.018 * unit), 1))
-            elif outfit.pattern == "dots":
-                for place in np.linspace(-0.14, 0.14, 6):
-                    center = middle + place * unit * across
-                    draw.ellipse((*(center - 0.011 * unit), *(center + 0.011 * unit)), fill=255)
-        self.painter.fill_inside(outline, pattern, outfit.accent)
+        marks = pattern_marks(outfit, start, axis, unit)
+        self.painter.fill_inside(outline, marks, outfit.accent)
 
     def _draw_collar(self) -> None:
         unit, neck = self.unit, self.body[1]
@@ -290,14 +320,14 @@ class _Figure:
         if outfit.sleeve == "long":
             cuff = wrist + 0.08 * (elbow - wrist)
             radii = tuple(map(self._radius, (0.034, 0.031, 0.026)))
-            painter.limb(np.stack([shoulder, elbow, cuff]), radii, outfit.top)
+            painter.limb(np.array([shoulder, elbow, cuff]), radii, outfit.top)
         elif outfit.sleeve == "short":
             hem = shoulder + 0.52 * (elbow - shoulder)
             radii = tuple(map(self._radius, (0.034, 0.035)))
-            painter.limb(np.stack([shoulder, hem]), radii, outfit.top)
+            painter.limb(np.array([shoulder, hem]), radii, outfit.top)
         if outfit.sleeve != "none":  # sleeve and top are one piece: no outline between them
             seam = shoulder + 0.3 * (self.body[1] - shoulder) + (0.0, 0.016 * self.unit)
-            pieces = np.stack([shoulder, seam])
+            pieces = np.array([shoulder, seam])
             painter.stroke(pieces, 2 * self._radius(0.027), outfit.top)
 
     def _draw_hand(self, elbow: Floats, wrist: Floats, hand: Floats) -> None:
@@ -307,14 +337,13 @@ class _Figure:
         if not (hand[:, 2] > 0).all():
             tip = wrist + 0.05 * unit * along
             self.painter.limb(
-                np.stack([wrist, palm, tip]), _scaled((0.018, 0.026, 0.02), unit), skin
+                np.array([wrist, palm, tip]), _scaled((0.018, 0.026, 0.02), unit), skin
             )
             return
         joints = hand[:, :2] * self.scale
         for grow, color in ((_OUTLINE, mixed(skin, (46, 28, 38), 0.62)), (0.0, skin)):
-            for first, last in HAND_BONES:
-                width = 2 * (0.0085 + grow) * unit
-                self.painter.stroke(joints[[first, last]], width, color)
+            for finger in _FINGERS:
+                self.painter.stroke(joints[finger], 2 * (0.0085 + grow) * unit, color)
             self.painter.disc(palm, (0.022 + grow) * unit, color)
 
 

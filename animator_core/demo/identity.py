@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Literal, TypeVar
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Literal
 
 __all__ = [
+    "Beard",
     "BodyShape",
     "Character",
+    "Color",
     "FaceShape",
+    "Glasses",
+    "Hair",
     "HairStyle",
+    "Item",
+    "Kind",
+    "Lower",
     "Outfit",
+    "Pattern",
     "Scene",
+    "Sleeve",
     "mixed",
-    "random_character",
 ]
 
 Color = tuple[int, int, int]
 """RGB, 0..255."""
 
-HairStyle = Literal["short", "bob", "long", "bun", "curly"]
+Kind = Literal["person", "cat", "dog", "bear", "rabbit", "robot"]
+HairStyle = Literal[
+    "none", "short", "spiky", "bob", "long", "bun", "ponytail", "curly", "afro", "mohawk"
+]
+Beard = Literal["none", "stubble", "moustache", "goatee", "full"]
+Glasses = Literal["none", "round", "square"]
 Lower = Literal["trousers", "shorts", "skirt"]
 Sleeve = Literal["none", "short", "long"]
-Pattern = Literal["plain", "stripes", "dots", "badge"]
-
-_Option = TypeVar("_Option")
-_Shape = TypeVar("_Shape", "BodyShape", "FaceShape")
+Pattern = Literal["plain", "stripes", "bars", "dots", "badge", "checks", "halves", "jacket"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +54,14 @@ class BodyShape:
         girth: Thickness of limbs and torso; 1 is average.
     """
 
-    head: float = 0.235
+    head: float = 0.25
     neck: float = 0.035
     shoulders: float = 0.205
     hips: float = 0.115
     upper_arm: float = 0.145
     forearm: float = 0.135
-    thigh: float = 0.195
-    shin: float = 0.19
+    thigh: float = 0.187
+    shin: float = 0.183
     girth: float = 1.0
 
     @property
@@ -76,30 +83,65 @@ class FaceShape:
     Attributes:
         width: Half the width of the head.
         jaw: Width of the chin as a share of the head's.
+        squareness: 0 an oval head, 1 a box.
         eye_distance: Middle of the face to the middle of an eye.
-        eye_height: Of the eyes over the middle of the head; negative is below.
+        eye_height: Of the eyes below the middle of the head; negative is above.
         eye_size: Half the width of an eye.
+        eye_openness: Half the height of an open eye as a share of half its width.
+        eye_tilt: How far the outer corners are raised, as a share of half the eye's width.
         brow_height: Eye to brow.
         brow_thickness: Of the brows.
+        brow_tilt: How far the outer ends are raised.
+        brow_arch: How far the middle is raised.
         nose_length: Eyes to the tip of the nose.
         nose_width: Half its width.
         mouth_height: Nose to mouth.
         mouth_width: Half its width.
+        lips: Thickness of each lip.
         smile: How far the corners of the mouth are raised.
+        ears: Radius of the ears.
     """
 
     width: float = 0.84
     jaw: float = 0.5
+    squareness: float = 0.0
     eye_distance: float = 0.36
     eye_height: float = -0.08
-    eye_size: float = 0.15
-    brow_height: float = 0.28
+    eye_size: float = 0.17
+    eye_openness: float = 0.8
+    eye_tilt: float = 0.0
+    brow_height: float = 0.29
     brow_thickness: float = 0.05
+    brow_tilt: float = 0.0
+    brow_arch: float = 0.05
     nose_length: float = 0.32
     nose_width: float = 0.1
     mouth_height: float = 0.24
     mouth_width: float = 0.24
+    lips: float = 0.05
     smile: float = 0.08
+    ears: float = 0.17
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hair:
+    """Hair of the head.
+
+    Attributes:
+        style: Cut.
+        color: Of hair, brows and beard.
+        volume: How far it stands off; 1 is average.
+        length: Of long hair; 1 is average.
+        fringe: How far it covers the forehead, 0..1.
+        parting: To the viewer's left (-1) or right (1).
+    """
+
+    style: HairStyle = "bob"
+    color: Color = (92, 58, 38)
+    volume: float = 1.0
+    length: float = 1.0
+    fringe: float = 0.5
+    parting: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +152,7 @@ class Outfit:
         top: Colour of the top.
         accent: Colour of its pattern.
         pattern: Of the top.
+        pattern_scale: Size of its parts; 1 is average.
         sleeve: Of the top.
         lower: What covers the legs.
         lower_color: Its colour.
@@ -119,10 +162,28 @@ class Outfit:
     top: Color = (236, 94, 84)
     accent: Color = (255, 240, 220)
     pattern: Pattern = "stripes"
+    pattern_scale: float = 1.0
     sleeve: Sleeve = "short"
     lower: Lower = "trousers"
     lower_color: Color = (58, 84, 134)
     shoes: Color = (250, 250, 250)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A flat thing on the wall.
+
+    Attributes:
+        shape: What it is.
+        center: As shares of width and height.
+        size: Half its width and height, as shares of the shorter side.
+        color: Its colour.
+    """
+
+    shape: Literal["disc", "block"]
+    center: tuple[float, float]
+    size: tuple[float, float]
+    color: Color
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,18 +195,16 @@ class Scene:
         wall_bottom: Colour of the wall at the floor.
         floor: Colour of the floor.
         horizon: Where the floor begins, as a share of the height from the top.
-        spot: Colour of a disc on the wall.
-        spot_center: Of the disc, as shares of width and height.
-        spot_radius: As a share of the shorter side.
+        items: Things on the wall, the last one in front.
     """
 
     wall_top: Color = (190, 222, 240)
     wall_bottom: Color = (232, 240, 238)
     floor: Color = (214, 190, 160)
     horizon: float = 0.8
-    spot: Color = (248, 214, 130)
-    spot_center: tuple[float, float] = (0.8, 0.2)
-    spot_radius: float = 0.13
+    items: tuple[Item, ...] = (
+        Item(shape="disc", center=(0.8, 0.2), size=(0.13, 0.13), color=(248, 214, 130)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,129 +212,41 @@ class Character:
     """Everything about a drawn person that does not move.
 
     Attributes:
+        kind: A person, or an animal or robot that stands like one.
         body: Proportions.
         face: Shape of the face.
-        skin: Colour of the skin.
-        hair: Colour of hair and brows.
-        hair_style: Cut.
+        skin: Colour of the skin, fur or metal.
+        hair: Of the head.
         eyes: Colour of the irises.
         lips: Colour of the lips.
-        glasses: Whether the person wears glasses.
+        beard: What grows round the mouth.
+        freckles: Whether there are any.
+        glasses: Shape of the glasses.
+        frames: Colour of the glasses.
         outfit: Clothes.
         scene: Surroundings.
     """
 
+    kind: Kind = "person"
     body: BodyShape = BodyShape()
     face: FaceShape = FaceShape()
     skin: Color = (246, 205, 172)
-    hair: Color = (92, 58, 38)
-    hair_style: HairStyle = "bob"
+    hair: Hair = Hair()
     eyes: Color = (74, 112, 74)
     lips: Color = (204, 92, 92)
-    glasses: bool = False
+    beard: Beard = "none"
+    freckles: bool = False
+    glasses: Glasses = "none"
+    frames: Color = (34, 26, 30)
     outfit: Outfit = Outfit()
     scene: Scene = Scene()
 
 
-_STYLES: tuple[HairStyle, ...] = ("short", "bob", "long", "bun", "curly")
-_PATTERNS: tuple[Pattern, ...] = ("plain", "stripes", "dots", "badge")
-_SLEEVES: tuple[Sleeve, ...] = ("none", "short", "long")
-_LOWER_KINDS: tuple[Lower, ...] = ("trousers", "shorts", "skirt")
-_SKINS: tuple[Color, ...] = (
-    (252, 220, 194),
-    (244, 204, 170),
-    (228, 178, 138),
-    (198, 142, 102),
-    (154, 104, 72),
-    (112, 74, 52),
-)
-_HAIRS: tuple[Color, ...] = (
-    (38, 32, 34),
-    (84, 54, 38),
-    (132, 84, 48),
-    (190, 140, 74),
-    (226, 190, 120),
-    (166, 70, 40),
-    (150, 150, 156),
-)
-_EYES: tuple[Color, ...] = ((84, 58, 38), (56, 106, 150), (76, 116, 72), (110, 86, 56))
-_CLOTHES: tuple[Color, ...] = (
-    (230, 88, 78),
-    (246, 178, 66),
-    (84, 164, 118),
-    (66, 132, 196),
-    (140, 100, 180),
-    (240, 238, 230),
-    (52, 60, 78),
-    (232, 134, 160),
-)
-_LOWERS: tuple[Color, ...] = ((52, 76, 126), (60, 60, 68), (150, 120, 90), (112, 62, 70))
-_SHOES: tuple[Color, ...] = ((246, 246, 244), (60, 52, 52), (206, 74, 64), (120, 84, 56))
-_WALLS: tuple[Color, ...] = (
-    (186, 218, 240),
-    (240, 222, 196),
-    (206, 228, 204),
-    (226, 206, 232),
-    (236, 204, 198),
-    (198, 206, 214),
-)
-_FLOORS: tuple[Color, ...] = ((212, 188, 158), (168, 150, 136), (150, 172, 150), (190, 190, 196))
-
-
 def mixed(a: Color, b: Color, share: float) -> Color:
     """A colour between two; share 1 is `b`."""
-    red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
-    return red, green, blue
-
-
-def random_character(seed: int) -> Character:
-    """Draw a person by lot; a seed always gives the same one."""
-    lot = np.random.default_rng(seed)
-    skin = _pick(lot, _SKINS)
-    return Character(
-        body=_jittered(BodyShape(girth=float(lot.uniform(0.85, 1.25))), lot, 0.07, keep="girth"),
-        face=_jittered(FaceShape(), lot, 0.13, keep="width"),
-        skin=skin,
-        hair=_pick(lot, _HAIRS),
-        hair_style=_pick(lot, _STYLES),
-        eyes=_pick(lot, _EYES),
-        lips=mixed(skin, (206, 60, 72), float(lot.uniform(0.35, 0.7))),
-        glasses=bool(lot.random() < 0.2),
-        outfit=Outfit(
-            top=_pick(lot, _CLOTHES),
-            accent=_pick(lot, _CLOTHES),
-            pattern=_pick(lot, _PATTERNS),
-            sleeve=_pick(lot, _SLEEVES),
-            lower=_pick(lot, _LOWER_KINDS),
-            lower_color=_pick(lot, _LOWERS),
-            shoes=_pick(lot, _SHOES),
-        ),
-        scene=_random_scene(lot),
+    rest = 1.0 - share
+    return (
+        round(a[0] * rest + b[0] * share),
+        round(a[1] * rest + b[1] * share),
+        round(a[2] * rest + b[2] * share),
     )
-
-
-def _random_scene(lot: np.random.Generator) -> Scene:
-    wall = _pick(lot, _WALLS)
-    return Scene(
-        wall_top=wall,
-        wall_bottom=mixed(wall, (250, 250, 246), 0.6),
-        floor=_pick(lot, _FLOORS),
-        horizon=float(lot.uniform(0.76, 0.86)),
-        spot=mixed(_pick(lot, _CLOTHES), wall, 0.45),
-        spot_center=(float(lot.uniform(0.1, 0.9)), float(lot.uniform(0.1, 0.4))),
-        spot_radius=float(lot.uniform(0.05, 0.2)),
-    )
-
-
-def _pick(lot: np.random.Generator, options: Sequence[_Option]) -> _Option:
-    return options[int(lot.integers(len(options)))]
-
-
-def _jittered(shape: _Shape, lot: np.random.Generator, spread: float, *, keep: str) -> _Shape:
-    """The same shape with every length but one multiplied by a number near 1."""
-    changed = {
-        f.name: getattr(shape, f.name) * float(lot.uniform(1 - spread, 1 + spread))
-        for f in fields(shape)
-        if f.name != keep
-    }
-    return replace(shape, **changed)

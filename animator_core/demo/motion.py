@@ -12,7 +12,7 @@ from ..pose.skeletons import NUM_BODY, NUM_HAND
 from .face import HeadPose, face_landmarks, head_joints
 from .identity import BodyShape, Character
 
-__all__ = ["Dance", "dance_motion", "standing_pose"]
+__all__ = ["Dance", "dance_motion", "hand_joints", "standing_pose"]
 
 Floats = NDArray[np.float64]
 
@@ -142,8 +142,8 @@ def _posed(character: Character, moment: _Moment, width: int, height: int) -> Fr
     person = PersonPose(
         body=_sure(pixels),
         face=_sure(face_landmarks(character.face, head)),
-        right_hand=_sure(_hand(pixels[3], pixels[4], unit, -1.0)),
-        left_hand=_sure(_hand(pixels[6], pixels[7], unit, 1.0)),
+        right_hand=_sure(hand_joints(pixels[3], pixels[4], unit, -1.0)),
+        left_hand=_sure(hand_joints(pixels[6], pixels[7], unit, 1.0)),
     )
     return FramePose(people=(person,), width=width, height=height)
 
@@ -185,8 +185,15 @@ def _knee(hip: Floats, ankle: Floats, body: BodyShape, side: float) -> Floats:
     return hip + along * direction + 0.45 * bulge * outwards
 
 
-def _hand(elbow: Floats, wrist: Floats, unit: float, side: float) -> Floats:
-    """Joints [21, 2] of an open hand in line with the forearm, the thumb towards the head."""
+def hand_joints(elbow: Floats, wrist: Floats, unit: float, side: float) -> Floats:
+    """Joints [21, 2] of an open hand in line with the forearm, the thumb towards the head.
+
+    Args:
+        elbow: [2].
+        wrist: [2].
+        unit: Standing height, in the same unit.
+        side: -1 for the person's right hand, 1 for the left one.
+    """
     line = wrist - elbow
     along = line / max(float(np.hypot(*line)), 1e-9)
     joints = np.empty((NUM_HAND, 2))

@@ -1,15 +1,27 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from animator_core.demo.character import draw_character
+from animator_core.demo.casting import random_character
+from animator_core.demo.character import draw_character, draw_people
 from animator_core.demo.face import HeadPose, face_landmarks, head_joints
 from animator_core.demo.head import head_of
-from animator_core.demo.identity import BodyShape, Character, FaceShape, random_character
+from animator_core.demo.identity import (
+    Beard,
+    BodyShape,
+    Character,
+    FaceShape,
+    Hair,
+    HairStyle,
+    Kind,
+    Outfit,
+    Pattern,
+)
 from animator_core.demo.model import (
     DEMO_SIZE,
     demo_configs,
@@ -32,6 +44,80 @@ def drawn(character: Character = PERSON, size: int = 96, **changes: object) -> n
 def test_characters_follow_from_their_seed():
     assert random_character(3) == random_character(3)
     assert len({random_character(seed) for seed in range(20)}) == 20
+
+
+def test_the_cast_is_mixed():
+    cast = [random_character(seed) for seed in range(300)]
+    kinds = [character.kind for character in cast]
+    assert set(kinds) == {"person", "cat", "dog", "bear", "rabbit", "robot"}
+    assert 0.75 < kinds.count("person") / len(kinds) < 0.95
+    assert {c.hair.style for c in cast} == set(get_args(HairStyle))
+    assert {c.outfit.pattern for c in cast} == set(get_args(Pattern))
+    assert {c.beard for c in cast} == set(get_args(Beard))
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+@pytest.mark.parametrize("style", ["none", "mohawk", "ponytail"])
+def test_every_kind_has_its_own_head(kind, style):
+    character = replace(PERSON, kind=kind, hair=Hair(style=style), beard="goatee", freckles=True)
+    plain = drawn(size=128)
+    changed = (drawn(character, size=128) != plain).any(axis=2)
+    y, x = np.nonzero(changed)
+    head = standing_pose(PERSON, 128, 128).people[0].body[1, 1]
+    assert changed.sum() > 60
+    assert y.max() < head + 30  # hair may fall on the shoulders; the rest is the same person
+    assert 30 < x.min() < x.max() < 98
+
+
+def test_two_people_share_a_scene():
+    first, second = random_character(1), random_character(2)
+    pose = standing_pose(first, 128, 128).people[0]
+    pair = [
+        replace(pose, body=pose.body + np.array([shift, 0, 0]), face=np.zeros((68, 3)))
+        for shift in (-25, 25)
+    ]
+    frame = FramePose(people=tuple(pair), width=128, height=128)
+    both = draw_people((first, second), frame, 128, 128, first.scene)
+    alone = draw_people((first,), replace(frame, people=(pair[0],)), 128, 128, first.scene)
+    changed = (both != alone).any(axis=2)
+    assert changed[:, 70:].mean() > 0.1  # the second one, on the right
+    assert not changed[:, :30].any()
+
+
+def test_the_first_of_the_people_is_in_front():
+    first, second = replace(PERSON, outfit=Outfit(top=(255, 0, 0), pattern="plain")), PERSON
+    pose = standing_pose(first, 128, 128)
+    frame = replace(pose, people=pose.people * 2)
+    both = draw_people((first, second), frame, 128, 128, first.scene)
+    chest = pose.people[0].body[[1, 8, 11], :2].mean(axis=0).astype(int)
+    assert tuple(both[chest[1], chest[0]]) == (255, 0, 0)
+
+
+def test_every_person_needs_a_character():
+    pose = standing_pose(PERSON, 64, 64)
+    pair = replace(pose, people=pose.people * 2)
+    with pytest.raises(ConfigError, match="1 characters were given for 2 people"):
+        draw_people((PERSON,), pair, 64, 64, PERSON.scene)
+
+
+@pytest.mark.parametrize("pattern", get_args(Pattern))
+def test_patterns_stay_on_the_top(pattern):
+    def dressed(pattern: Pattern) -> np.ndarray:
+        return drawn(replace(PERSON, outfit=Outfit(pattern=pattern)), size=128)
+
+    body = standing_pose(PERSON, 128, 128).people[0].body
+    rows, columns = np.nonzero((dressed(pattern) != dressed("plain")).any(axis=2))
+    assert (len(rows) == 0) == (pattern == "plain")
+    assert (rows > body[1, 1] - 5).all()
+    assert (rows < body[8, 1] + 5).all()
+    assert (abs(columns - 64) < 22).all()
+
+
+def test_a_larger_picture_shows_the_same():
+    small, large = drawn(size=128).astype(float), drawn(size=512).astype(float)
+    shrunk = large.reshape(128, 4, 128, 4, 3).mean(axis=(1, 3))
+    other = drawn(random_character(1), size=128)
+    assert np.abs(small - shrunk).mean() < 0.1 * np.abs(small - other).mean()
 
 
 @pytest.mark.parametrize("seed", range(12))
