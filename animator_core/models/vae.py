@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["VAE_PRESET", "VideoVAE"]
 
@@ -22,12 +22,26 @@ VAE_PRESET: dict[str, Any] = {
     "sample_size": 768,
     "scaling_factor": 0.18215,
     "force_upcast": True,
+    "norm_num_groups": 32,
 }
 """Architecture of Stable Video Diffusion's VAE."""
 
 
 class VideoVAE(AutoencoderKLTemporalDecoder):
-    """Pictures ↔ latents. Blocks and parameter names are diffusers'."""
+    """Pictures ↔ latents. Blocks and parameter names are diffusers'.
+
+    Args:
+        norm_num_groups: Groups of the norms. diffusers has 32 always; a small network needs fewer,
+            because a group of one channel loses its level.
+        **config: Arguments of `AutoencoderKLTemporalDecoder`; see `VAE_PRESET`.
+    """
+
+    def __init__(self, *, norm_num_groups: int = 32, **config: Any) -> None:
+        super().__init__(**config)
+        self.register_to_config(norm_num_groups=norm_num_groups)
+        for module in self.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.num_groups = norm_num_groups
 
     @property
     def scaling_factor(self) -> float:
