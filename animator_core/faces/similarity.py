@@ -157,7 +157,12 @@ def track_similarity(
 
 
 def draw_curves(
-    curves: Sequence[SimilarityCurve], *, width: int = 640, height: int = 320
+    curves: Sequence[SimilarityCurve],
+    *,
+    width: int = 640,
+    height: int = 320,
+    title: str = "cosine to the reference face",
+    top: float = 1.0,
 ) -> NDArray[np.uint8]:
     """Draw curves over frames; gaps are frames without a face.
 
@@ -165,6 +170,8 @@ def draw_curves(
         curves: Of any lengths.
         width: Picture width [px], at least 160.
         height: Picture height [px], at least 120.
+        title: What the axis shows.
+        top: Upper end of the axis, above 0.
 
     Returns:
         uint8 [height, width, 3], RGB.
@@ -181,15 +188,15 @@ def draw_curves(
     picture = Image.new("RGB", (width, height), (255, 255, 255))
     draw = ImageDraw.Draw(picture)
     lowest = min((v for c in curves for v in c.found), default=0.0)
-    floor = 0.0 if lowest >= 0 else -1.0
+    floor = 0.0 if lowest >= 0 else -top
     frames = max((len(c.values) for c in curves), default=1)
     plot = (_LEFT, _TOP, width - _RIGHT, height - _BOTTOM)
 
     def place(frame: int, value: float) -> tuple[float, float]:
         x = plot[0] + (plot[2] - plot[0]) * (frame / max(frames - 1, 1))
-        return x, plot[3] - (plot[3] - plot[1]) * (value - floor) / (1 - floor)
+        return x, plot[3] - (plot[3] - plot[1]) * (value - floor) / (top - floor)
 
-    _draw_axes(draw, plot, floor, frames)
+    _draw_axes(draw, plot, (floor, top), (title, frames))
     for number, curve in enumerate(curves):
         color = _COLORS_RGB[number % len(_COLORS_RGB)]
         for frame, value in enumerate(curve.values):
@@ -207,19 +214,25 @@ def draw_curves(
     return np.asarray(picture)
 
 
-def _draw_axes(draw: object, plot: tuple[int, int, int, int], floor: float, frames: int) -> None:
+def _draw_axes(
+    draw: object,
+    plot: tuple[int, int, int, int],
+    ends: tuple[float, float],
+    texts: tuple[str, int],
+) -> None:
     from PIL import ImageDraw
 
     assert isinstance(draw, ImageDraw.ImageDraw)
     left, top, right, bottom = plot
+    (low, high), (title, frames) = ends, texts
     grey, ink = (225, 225, 225), (60, 60, 60)
     for tick in range(6):
         share = tick / 5
         y = bottom - (bottom - top) * share
         draw.line([(left, y), (right, y)], fill=grey)
-        draw.text((8, y - 6), f"{floor + (1 - floor) * share:.1f}", fill=ink)
+        draw.text((8, y - 6), f"{low + (high - low) * share:.1f}", fill=ink)
     draw.rectangle(plot, outline=ink)
-    draw.text((left, 8), "cosine to the reference face", fill=ink)
+    draw.text((left, 8), title, fill=ink)
     draw.text((left, bottom + 8), "frame 0", fill=ink)
     last = f"frame {frames - 1}"
     draw.text((right - draw.textlength(last), bottom + 8), last, fill=ink)

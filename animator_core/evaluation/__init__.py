@@ -1,0 +1,1 @@
+"""Metrics of generated videos, each with its protocol; one metric per file."""
