@@ -1,0 +1,235 @@
+"""Training of the face recogniser on drawn characters, with an additive angular margin (ArcFace).
+
+Source: Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition" (2019).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..checkpoints.writing import write_safetensors
+from ..errors import ConfigError
+from ..interfaces import Monitor
+from ..models.face_recognition import FACE_SIZE, IResNet
+from .face_crops import FaceCropConfig, FaceCropSource, face_crops, held_out_crops
+from .loop import LoopConfig, Objective, train
+from .onnx_export import save_onnx
+from .settings import read_settings
+
+__all__ = [
+    "RecogniserObjective",
+    "RecogniserTrainingConfig",
+    "arcface_logits",
+    "save_recogniser_onnx",
+    "train_recogniser",
+    "verification_figures",
+]
+
+_CHUNK = 64  # faces that are embedded together
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecogniserTrainingConfig:
+    """One training run of the recogniser.
+
+    Attributes:
+        loop: What every training has in common.
+        data: The faces.
+        layers: Blocks of each stage of the network.
+        widths: Channels of its stem and stages.
+        num_features: Length of the embedding.
+        batch: Faces of a step.
+        margin: Added to the angle between a face and its identity [rad].
+        margin_steps: Steps over which the margin rises.
+        scale: Of the cosines.
+    """
+
+    loop: LoopConfig
+    data: FaceCropConfig
+    layers: tuple[int, ...] = (1, 1, 2, 1)
+    widths: tuple[int, ...] = (8, 8, 24, 48, 64)
+    num_features: int = 512
+    batch: int = 64
+    margin: float = 0.4
+    margin_steps: int = 400
+    scale: float = 32.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < math.pi / 2:
+            raise ConfigError(f"margin is {self.margin} but must lie in 0..pi/2, in radians.")
+        if self.scale <= 0 or self.batch < 2:
+            raise ConfigError(
+                f"scale is {self.scale} and batch {self.batch}; the scale must be positive and a "
+                "batch must have at least two faces."
+            )
+
+
+def train_recogniser(
+    content: dict[str, Any], source: object, monitor: Monitor | None = None
+) -> Path:
+    """Train as a settings file says; goes on where it stopped.
+
+    Args:
+        content: The file's tables, without `task`.
+        source: For messages.
+        monitor: Sees the steps.
+
+    Returns:
+        The output folder, with `Animation/glintr100_torch.safetensors` and
+        `antelopev2/glintr100.onnx`.
+
+    Raises:
+        ConfigError: If a setting is unknown or not valid.
+    """
+    config = read_settings(RecogniserTrainingConfig, content, source=source)
+    face_crops(config.data)  # drawn before the loop's processes need them
+    batches = FaceCropSource(config.data, config.batch, config.margin, config.margin_steps)
+    return train(RecogniserObjective(config), batches, config.loop, monitor=monitor)
+
+
+def arcface_logits(
+    cosines: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], margin: Tensor, scale: float
+) -> Float[Tensor, "n classes"]:
+    """Scaled cosines; that of the right class is of an angle larger by the margin.
+
+    Beyond an angle of pi the cosine would rise again; there it goes on falling in a line instead.
+
+    Args:
+        cosines: Between embeddings and class centres.
+        labels: The right classes.
+        margin: [] in radians.
+        scale: Of the result.
+    """
+    right = cosines.gather(1, labels[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
+    widened = torch.cos(torch.acos(right) + margin)
+    beyond = right - margin * torch.sin(margin)
+    harder = torch.where(right > -torch.cos(margin), widened, beyond)
+    return scale * cosines.scatter(1, labels[:, None], harder.to(cosines.dtype))
+
+
+class RecogniserObjective(Objective):
+    """Cross entropy over the training identities.
+
+    Args:
+        config: The run.
+    """
+
+    def __init__(self, config: RecogniserTrainingConfig) -> None:
+        super().__init__()
+        self.config = config
+        torch.manual_seed(config.loop.seed)
+        network = IResNet(config.layers, config.widths, config.num_features)
+        self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        centers = torch.randn(config.data.identities, config.num_features)
+        self.centers = nn.Parameter(0.05 * centers)
+
+    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Loss of a batch of `FaceCropSource`, and how often the nearest centre is right."""
+        del generator  # nothing is left to chance here
+        embeddings = self.embed(batch["faces"])
+        cosines = F.normalize(embeddings) @ F.normalize(self.centers).t()
+        logits = arcface_logits(cosines, batch["labels"], batch["margin"], self.config.scale)
+        right = cosines.argmax(dim=1) == batch["labels"]
+        return {
+            "loss": F.cross_entropy(logits, batch["labels"]),
+            "accuracy": right.float().mean(),
+        }
+
+    def embed(self, faces: Tensor) -> Tensor:
+        """uint8 [n, 3, 112, 112], RGB → [n, num_features]."""
+        pixels = faces.float() / 127.5 - 1
+        return self.network(pixels.contiguous(memory_format=torch.channels_last))
+
+    @torch.no_grad()
+    def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002
+        """Verification of characters that training never sees."""
+        crops = held_out_crops(self.config.data)
+        rows = crops.reshape(-1, FACE_SIZE, FACE_SIZE, 3).transpose(0, 3, 1, 2)
+        faces = torch.from_numpy(np.ascontiguousarray(rows))
+        device = self.centers.device
+        parts = [self.embed(part.to(device)).cpu() for part in faces.split(_CHUNK)]
+        labels = np.repeat(np.arange(len(crops)), crops.shape[1])
+        return verification_figures(torch.cat(parts).numpy(), labels)
+
+    def export(self, folder: Path) -> None:
+        """Write the weights under the published names, and as the published ONNX graph."""
+        state = {k: v.contiguous() for k, v in self.network.state_dict().items()}
+        write_safetensors(
+            folder / "Animation" / "glintr100_torch.safetensors", state, overwrite=True
+        )
+        save_recogniser_onnx(self.network, folder / "antelopev2" / "glintr100.onnx")
+
+
+def verification_figures(
+    embeddings: NDArray[np.floating], labels: NDArray[np.integer]
+) -> dict[str, float]:
+    """How well cosines tell pairs of the same person from pairs of different ones.
+
+    Args:
+        embeddings: [n, d].
+        labels: [n] who it is.
+
+    Returns:
+        `same` and `different`: mean cosines; `same_p10` and `different_p99`: quantiles of them;
+        `auc`: share of (same, different) pairs in the right order; `accuracy`: of the best
+        threshold, both kinds of pairs counting alike; `threshold`: that one.
+    """
+    normed = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    rows, columns = np.triu_indices(len(labels), 1)
+    cosines = (normed @ normed.T)[rows, columns]
+    is_same = labels[rows] == labels[columns]
+    same, different = np.sort(cosines[is_same]), np.sort(cosines[~is_same])
+    below = np.searchsorted(different, same) / len(different)
+    thresholds = np.linspace(-1.0, 1.0, 401)
+    accepted = 1 - np.searchsorted(same, thresholds) / len(same)
+    refused = np.searchsorted(different, thresholds) / len(different)
+    accuracy = (accepted + refused) / 2
+    return {
+        "same": float(same.mean()),
+        "same_p10": float(np.quantile(same, 0.1)),
+        "different": float(different.mean()),
+        "different_p99": float(np.quantile(different, 0.99)),
+        "auc": float(below.mean()),
+        "accuracy": float(accuracy.max()),
+        "threshold": float(thresholds[accuracy.argmax()]),
+    }
+
+
+class _Trunk(nn.Module):
+    """The recogniser without the checks that a tracer cannot follow."""
+
+    def __init__(self, network: IResNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, faces: Tensor) -> Tensor:
+        net = self.network
+        x = net.prelu(net.bn1(net.conv1(faces)))
+        for stage in ("layer1", "layer2", "layer3", "layer4"):
+            x = net.get_submodule(stage)(x)
+        return net.features(net.fc(torch.flatten(net.bn2(x), 1)))
+
+
+def save_recogniser_onnx(network: IResNet, path: Path) -> None:
+    """Write a recogniser in the layout of the published `glintr100.onnx`.
+
+    Args:
+        network: In eval mode.
+        path: The file; an existing one is replaced.
+    """
+    save_onnx(
+        _Trunk(network),
+        path,
+        inputs={"input.1": ("n", 3, FACE_SIZE, FACE_SIZE)},
+        outputs={"embedding": ("n", network.num_features)},
+    )
