@@ -20,7 +20,8 @@ from ..models.image_encoder import CLIP_PRESET, build_image_encoder
 from ..models.pose_net import PoseNet
 from ..models.unet import UNET_PRESET, VideoUNet
 from ..models.vae import VAE_PRESET, VideoVAE
-from .files import ModelFiles, find_model_files, read_config
+from .files import ModelFiles, candidates, find_component, find_model_files, read_config
+from .manifest import COMPONENTS
 from .networks import infer_config
 from .state_dict import load_strict, read_metadata, read_state_dict
 from .writing import write_json, write_safetensors
@@ -32,6 +33,7 @@ __all__ = [
     "build_models",
     "empty_network",
     "load_models",
+    "load_network",
     "save_models",
     "save_network",
 ]
@@ -205,6 +207,33 @@ def load_models(
     return AnimatorModels(
         **networks, dtype=dtype, name=name or Path(folder).resolve().name, trained=trained
     )
+
+
+def load_network(name: str, folder: Path | str) -> nn.Module:
+    """Load one network that has its config.json beside it: fp32, frozen, eval mode, on the CPU.
+
+    Args:
+        name: "vae" or "image_encoder".
+        folder: The models folder, with `SVD/` in it; it may lack the other networks.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, unsafe, or of another network.
+    """
+    component = next(c for c in COMPONENTS if c.name == name)
+    places = candidates(component, Path(folder))
+    path = find_component(component, places)
+    if path is None:
+        raise CheckpointError(
+            f"Expected the {component.title} in {places[0]}, found none; give the folder that "
+            f"holds {component.subfolder}/."
+        )
+    config = read_config(path.with_name("config.json"))
+    module = empty_network(name, {k: config[k] for k in _PRESETS[name] if k in config})
+    weights = read_state_dict(path)
+    for key in IGNORED_KEYS.get(name, ()):
+        weights.pop(key, None)
+    load_strict(module, weights, source=path, dtype=torch.float32)
+    return module
 
 
 def build_models(

@@ -1,12 +1,114 @@
-"""Commands that train networks."""
+"""Commands that train networks, and that prepare what they are trained on."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from ..console import Console
+from ..errors import CancelledError, ConfigError
+from ..interfaces import Monitor, Progress
 
-__all__ = ["run_train_aligner"]
+__all__ = ["run_encode_clips", "run_train", "run_train_aligner"]
+
+_TASKS: Mapping[str, tuple[str, str]] = {
+    "animation": ("animation_run", "train_animation"),
+    "vae": ("vae", "train_vae"),
+    "recogniser": ("recogniser", "train_recogniser"),
+    "image_encoder": ("image_encoder", "train_image_encoder"),
+}
+"""`task` of a settings file → module in `training` and function."""
+
+
+class _StopAfter:
+    """Cancels a training at a step; it saves and can be resumed.
+
+    Args:
+        monitor: Sees everything.
+        step: The step, or None for never.
+    """
+
+    def __init__(self, monitor: Monitor, step: int | None) -> None:
+        self._monitor = monitor
+        self._step = step
+        self.reached = False
+
+    def update(self, progress: Progress) -> None:
+        """Take one report."""
+        self._monitor.update(progress)
+        if progress.stage == "training" and self._step is not None:
+            self.reached = progress.done >= self._step
+
+    def raise_if_cancelled(self) -> None:
+        """Raise if the user asked to stop, or the step is reached."""
+        self._monitor.raise_if_cancelled()
+        if self.reached:
+            raise CancelledError(f"Stopped after step {self._step}, as asked.")
+
+
+def _read(path: str) -> tuple[str, dict[str, Any]]:
+    """Task and settings of a file.
+
+    Raises:
+        ConfigError: If it cannot be read, or its task is not known.
+    """
+    from ..training.settings import read_toml
+
+    content = read_toml(path)
+    task = content.pop("task", None)
+    if task not in _TASKS:
+        raise ConfigError(
+            f"The task of {path} is {task!r}; write `task = ` with one of {', '.join(_TASKS)}."
+        )
+    return task, content
+
+
+def run_train(args: Any, console: Console) -> int:
+    """Train a network as a settings file says; goes on where it stopped.
+
+    Raises:
+        ConfigError: If the settings cannot be read.
+    """
+    task, content = _read(args.config)
+    module, function = _TASKS[task]
+    train = getattr(importlib.import_module(f"..training.{module}", __package__), function)
+    monitor = _StopAfter(console, args.stop_after)
+    try:
+        folder = train(content, args.config, monitor)
+    except CancelledError:
+        if not monitor.reached:
+            raise
+        console.say(f"Stopped after step {args.stop_after}; run the same command to go on.")
+        return 0
+    console.result(str(folder))
+    return 0
+
+
+def run_encode_clips(args: Any, console: Console) -> int:
+    """Encode the drawn clips of an animation training.
+
+    Raises:
+        ConfigError: If the settings are not those of such a training.
+    """
+    from ..training.animation_run import encode_training_clips
+
+    task, content = _read(args.config)
+    if task != "animation":
+        raise ConfigError(f"{args.config} has the task {task}; encode-clips needs animation.")
+    folder = encode_training_clips(content, args.config, part=_part(args.part), monitor=console)
+    console.result(folder)
+    return 0
+
+
+def _part(text: str) -> tuple[int, int]:
+    try:
+        index, count = (int(word) for word in text.split("/"))
+    except ValueError:
+        index, count = -1, 0
+    if not 0 <= index < count:
+        raise ConfigError(f"--part is {text!r}; give I/N with I from 0 to N - 1, such as 0/2.")
+    return index, count
 
 
 def run_train_aligner(args: Any, console: Console) -> int:

@@ -6,18 +6,27 @@ spatial cross-attentions.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
+from diffusers.models.attention import TemporalBasicTransformerBlock
+from diffusers.models.resnet import SpatioTemporalResBlock, TemporalResnetBlock
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import ShapeError
 from ..interfaces import Conditioning
 from .id_attention import install_identity_attention
 
 __all__ = ["UNET_PRESET", "VideoUNet"]
+
+_TEMPORAL = (TemporalBasicTransformerBlock, TemporalResnetBlock)
+_SPATIO_TEMPORAL = (SpatioTemporalResBlock, TransformerSpatioTemporalModel)
 
 UNET_PRESET: dict[str, Any] = {
     "sample_size": 96,
@@ -49,11 +58,12 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
     def __init__(self, **config: Any) -> None:
         super().__init__(**config)
         self.attention_context = install_identity_attention(self, config["cross_attention_dim"])
+        self._recompute = False
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         sample: Float[Tensor, "b frames c h w"],
-        timestep: Float[Tensor, ""],
+        timestep: Float[Tensor, "*b"],
         conditioning: Conditioning,
         *,
         image_only: bool = False,
@@ -62,9 +72,9 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
 
         Args:
             sample: [b, frames, 8, h, w]: noisy latents, scaled by c_in, beside reference latents.
-            timestep: Continuous timestep, 0.25 ln(sigma).
+            timestep: Continuous timestep, 0.25 ln(sigma); one, or one per video [b].
             conditioning: Tokens, time ids and pose features of the same b videos.
-            image_only: Treat the frames as single pictures; the temporal layers are switched off.
+            image_only: Treat the frames as single pictures; the temporal layers are left out.
 
         Returns:
             [b, frames, 4, h, w].
@@ -78,7 +88,10 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
         if conditioning.pose_features is not None:
             hidden = hidden + _matching(conditioning.pose_features.flatten(0, 1), hidden)
         indicator = torch.full_like(sample[:, :, 0, 0, 0], float(image_only))
-        with self.attention_context.bound(conditioning, frames):
+        with (
+            self.attention_context.bound(conditioning, frames),
+            self._run_otherwise(conditioning, frames, image_only=image_only),
+        ):
             hidden = self._blocks(hidden, embedding, indicator)
         out = self.conv_out(self.conv_act(self.conv_norm_out(hidden)))
         return out.unflatten(0, (batch, frames))
@@ -101,9 +114,26 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
         # held beside its halves, their product, the residual stream and the skips
         return 22 * frames * height * width * self.config["block_out_channels"][0] * item
 
+    def recompute_blocks(self) -> None:
+        """Save memory in training: keep only what enters each block, and compute it again later.
+
+        It takes the place of diffusers' gradient checkpointing, which would run blocks again
+        without their tokens, and which leaves the temporal layers out.
+        """
+        self._recompute = True
+
+    def _run_otherwise(
+        self, conditioning: Conditioning, frames: int, *, image_only: bool
+    ) -> AbstractContextManager[None]:
+        """How blocks run differently from diffusers' during one call."""
+        if self._recompute and torch.is_grad_enabled():
+            # a block that runs again must do what it did the first time: nothing is left out
+            return _recomputing(self, lambda: self.attention_context.bound(conditioning, frames))
+        return _without_temporal_layers(self) if image_only else nullcontext()
+
     def _time_embedding(self, sample: Tensor, timestep: Tensor, added_time_ids: Tensor) -> Tensor:
         batch, frames = sample.shape[:2]
-        time = self.time_proj(timestep.reshape(1).expand(batch)).to(sample.dtype)
+        time = self.time_proj(timestep.reshape(-1).expand(batch)).to(sample.dtype)
         added = self.add_time_proj(added_time_ids.flatten()).reshape(batch, -1).to(sample.dtype)
         embedding = self.time_embedding(time) + self.add_embedding(added)
         return embedding.repeat_interleave(frames, dim=0, output_size=batch * frames)
@@ -135,6 +165,49 @@ class VideoUNet(UNetSpatioTemporalConditionModel):
                 **tokens,
             )
         return hidden
+
+
+@contextmanager
+def _without_temporal_layers(network: torch.nn.Module) -> Iterator[None]:
+    """Let the temporal layers hand on what they get; their results would get the weight 0."""
+    layers: list[Any] = [m for m in network.modules() if isinstance(m, _TEMPORAL)]
+    for layer in layers:
+        layer.forward = _unchanged
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+@contextmanager
+def _recomputing(
+    network: torch.nn.Module, bound: Callable[[], AbstractContextManager[None]]
+) -> Iterator[None]:
+    """Let blocks keep only their input, and run again in the backward pass, bound as before."""
+    blocks: list[Any] = [m for m in network.modules() if isinstance(m, _SPATIO_TEMPORAL)]
+
+    def recomputed(block: Any) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with bound():
+                return type(block).forward(block, *args, **kwargs)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return checkpoint(run, *args, use_reentrant=False, **kwargs)
+
+        return forward
+
+    for block in blocks:
+        block.forward = recomputed(block)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
+
+
+def _unchanged(hidden: Tensor, *_: object, **__: object) -> Tensor:
+    return hidden
 
 
 def _tokens_for(block: torch.nn.Module, tokens: Tensor) -> dict[str, Tensor]:

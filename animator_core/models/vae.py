@@ -7,8 +7,11 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
+from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ..errors import ConfigError
 
 __all__ = ["VAE_PRESET", "VideoVAE"]
 
@@ -27,26 +30,63 @@ VAE_PRESET: dict[str, Any] = {
 """Architecture of Stable Video Diffusion's VAE."""
 
 
+_DIFFUSERS_GROUPS = 32
+
+
+class _Affine(nn.Module):
+    """A factor and an offset per channel, in the place and under the names of a norm's."""
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+
+    def forward(self, x: Float[Tensor, "n c ..."]) -> Float[Tensor, "n c ..."]:
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return x * self.weight.view(shape) + self.bias.view(shape)
+
+
+def _remove_norms(vae: nn.Module) -> None:
+    """All but those inside attention, whose result is added to what it read."""
+    for parent in vae.modules():
+        if isinstance(parent, Attention):
+            continue
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.GroupNorm):
+                setattr(parent, name, _Affine(child))
+
+
 class VideoVAE(AutoencoderKLTemporalDecoder):
     """Pictures ↔ latents. Blocks and parameter names are diffusers'.
 
     Args:
-        norm_num_groups: Groups of the norms. diffusers has 32 always; a small network needs fewer,
-            because a group of one channel loses its level.
+        norm_num_groups: Groups of the norms; diffusers has 32 always. 0 is for small networks that
+            have no norms, only their factors and offsets: norms take the level of a picture out,
+            and what brings it back takes long to learn.
         **config: Arguments of `AutoencoderKLTemporalDecoder`; see `VAE_PRESET`.
+
+    Raises:
+        ConfigError: If it is another number.
     """
 
     def __init__(self, *, norm_num_groups: int = 32, **config: Any) -> None:
         super().__init__(**config)
         self.register_to_config(norm_num_groups=norm_num_groups)
-        for module in self.modules():
-            if isinstance(module, nn.GroupNorm):
-                module.num_groups = norm_num_groups
+        if norm_num_groups == 0:
+            _remove_norms(self)
+        elif norm_num_groups != _DIFFUSERS_GROUPS:
+            raise ConfigError(
+                f"norm_num_groups is {norm_num_groups}; use {_DIFFUSERS_GROUPS}, or 0 for no norms."
+            )
 
     @property
     def scaling_factor(self) -> float:
         """Latents of the sampler are the encoder's times this."""
         return float(self.config["scaling_factor"])
+
+    @property
+    def latent_channels(self) -> int:
+        """Numbers per latent pixel."""
+        return int(self.config["latent_channels"])
 
     def activation_bytes(self, frames: int, height: int, width: int) -> int:
         """Estimate of the memory that decoding a chunk takes, without the weights [bytes].

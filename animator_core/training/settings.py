@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from ..errors import ConfigError
 
@@ -50,8 +50,8 @@ def read_settings(kind: type[_Settings], content: dict[str, Any], *, source: obj
         )
     values: dict[str, Any] = {}
     for key, value in content.items():
-        if isinstance(value, dict) and dataclasses.is_dataclass(hints[key]):
-            nested: Any = hints[key]
+        nested: Any = _dataclass_of(hints[key])
+        if isinstance(value, dict) and nested is not None:
             values[key] = read_settings(nested, value, source=f"{source}, table {key}")
         else:
             values[key] = tuple(value) if isinstance(value, list) else value
@@ -59,3 +59,9 @@ def read_settings(kind: type[_Settings], content: dict[str, Any], *, source: obj
         return kind(**values)
     except TypeError as error:
         raise ConfigError(f"The training settings {source} do not fit: {error}.") from error
+
+
+def _dataclass_of(hint: Any) -> Any:
+    """The dataclass that a field holds, also one that may be None; None if it holds another."""
+    options = [hint, *get_args(hint)]
+    return next((option for option in options if dataclasses.is_dataclass(option)), None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,13 +19,17 @@ from ..checkpoints.build import save_network
 from ..checkpoints.state_dict import load_strict, read_state_dict
 from ..errors import ConfigError
 from ..frames import to_model_range
+from ..interfaces import Monitor
 from ..models.vae import VAE_PRESET, VideoVAE
 from .drawn_clips import SPLIT_SEEDS, DrawnClip, DrawnClipConfig, draw_clip
-from .loop import LoopConfig, Objective
+from .loop import LoopConfig, Objective, train
+from .settings import read_settings
 
-__all__ = ["PictureSource", "VaeObjective", "VaeTrainingConfig", "decode_pictures"]
+__all__ = ["PictureSource", "VaeObjective", "VaeTrainingConfig", "decode_pictures", "train_vae"]
 
-_CROPS_PER_PICTURE = 2
+_CROPS_PER_PICTURE = 4
+_COLOURS = 3
+_CENTER = [[0, 0, 0], [0, 1.0, 0], [0, 0, 0]]
 _HEAD_MARGIN = 0.5  # of the face box, on each side
 
 
@@ -37,7 +41,9 @@ class VaeTrainingConfig:
         loop: What every training has in common.
         initial: Weights to start from (safetensors of an earlier run); fresh ones if empty.
         widths: Channels of each level.
-        norm_groups: Groups of the norms; a group of one channel would lose its level.
+        latent_channels: Numbers per 8x8 pixels. Four are not enough for pictures this small: the
+            best linear code reaches 19.7 dB with 4 on drawn characters, 22.0 dB with 8.
+        norms: Whether there are norms (see `VideoVAE`).
         layers: Residual blocks of a level.
         batch: Crops of a step.
         crop: Side of the crops [px].
@@ -54,27 +60,23 @@ class VaeTrainingConfig:
 
     loop: LoopConfig
     initial: str = ""
-    widths: tuple[int, ...] = (32, 64, 128, 128)
-    norm_groups: int = 8
+    widths: tuple[int, ...] = (32, 32, 96, 128)
+    latent_channels: int = 8
+    norms: bool = False
     layers: int = 1
-    batch: int = 16
-    crop: int = 64
-    whole_from: float = 0.75
+    batch: int = 8
+    crop: int = 32
+    whole_from: float = 0.8
     clips_from: float = 0.9
     clip_frames: int = 4
     head_share: float = 0.5
     kl_weight: float = 1e-5
-    log_variance: float = -5.0
-    charbonnier: float = 0.02
+    log_variance: float = -8.0
+    charbonnier: float = 0.1
     data: DrawnClipConfig = field(default_factory=DrawnClipConfig)
     validation_clips: int = 64
 
     def __post_init__(self) -> None:
-        if any(width % self.norm_groups or width < 2 * self.norm_groups for width in self.widths):
-            raise ConfigError(
-                f"The VAE's widths are {self.widths}; each must be a multiple of norm_groups, "
-                f"{self.norm_groups}, and at least twice it."
-            )
         if self.crop % 8 or self.crop > min(self.data.width, self.data.height):
             raise ConfigError(
                 f"The crop is {self.crop} px but must be a multiple of 8 that fits into "
@@ -87,9 +89,29 @@ class VaeTrainingConfig:
             **VAE_PRESET,
             "block_out_channels": self.widths,
             "layers_per_block": self.layers,
-            "norm_num_groups": self.norm_groups,
+            "latent_channels": self.latent_channels,
+            "norm_num_groups": 32 if self.norms else 0,
             "sample_size": max(self.data.width, self.data.height),
         }
+
+
+def train_vae(content: dict[str, Any], source: object, monitor: Monitor | None = None) -> Path:
+    """Train as a settings file says; goes on where it stopped.
+
+    Args:
+        content: The file's tables, without `task`.
+        source: For messages.
+        monitor: Sees the steps.
+
+    Returns:
+        The output folder, with `SVD/vae`.
+
+    Raises:
+        ConfigError: If a setting is unknown or not valid.
+        CheckpointError: If `initial` belongs to another network.
+    """
+    config = read_settings(VaeTrainingConfig, content, source=source)
+    return train(VaeObjective(config), PictureSource(config), config.loop, monitor=monitor)
 
 
 @dataclass(frozen=True)
@@ -184,7 +206,7 @@ class VaeObjective(Objective):
             load_strict(self.vae, weights, source=config.initial, dtype=torch.float32)
             self.vae.requires_grad_(True)
         for module in self.vae.modules():
-            if isinstance(module, nn.Conv2d):  # a sixth faster on the CPU
+            if isinstance(module, nn.Conv2d):  # an eighth faster on the CPU
                 weight = module.weight.data.contiguous(memory_format=torch.channels_last)
                 module.weight.data = weight
         self._held_out: tuple[Tensor, Tensor] | None = None
@@ -254,19 +276,57 @@ class VaeObjective(Objective):
 
 
 def _prepare(vae: VideoVAE, log_variance: float) -> None:
-    """Residual branches start at zero, temporal layers as identity, the posterior narrow."""
+    """Start as a code of block means: the network then only has to learn what that lacks.
+
+    Three pairs of channels carry the colours and their negatives unchanged through all levels
+    (SiLU(x) - SiLU(-x) = x), residual branches start at zero, temporal layers as identity, and the
+    posterior narrow. From the usual random start the colours alone take thousands of steps.
+    """
+    encoder, decoder = cast("Any", vae.encoder), cast("Any", vae.decoder)
     for name, module in vae.named_modules():
-        if name.endswith("conv2") and isinstance(module, (nn.Conv2d, nn.Conv3d)):
-            nn.init.zeros_(module.weight)
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
             nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
-    time_out: Any = vae.decoder.time_conv_out
-    nn.init.dirac_(time_out.weight)
-    nn.init.zeros_(time_out.bias)
-    quantize: Any = vae.quant_conv
-    half = quantize.out_channels // 2
+            if name.endswith("conv2"):
+                nn.init.zeros_(module.weight)
+    for attention in (*encoder.mid_block.attentions, *decoder.mid_block.attentions):
+        nn.init.zeros_(attention.to_out[0].weight)
+    nn.init.dirac_(decoder.time_conv_out.weight)
     with torch.no_grad():
-        quantize.weight[half:].zero_()
+        _carry_colours(encoder, decoder)
+        quantize: Any = vae.quant_conv
+        half = quantize.out_channels // 2
+        quantize.weight.zero_()
+        quantize.weight[:half, :half, 0, 0] = torch.eye(half)
         quantize.bias[half:].fill_(log_variance)
+
+
+def _carry_colours(encoder: Any, decoder: Any) -> None:
+    pairs = range(2 * _COLOURS)
+    for block in (*encoder.down_blocks, *decoder.up_blocks):
+        for resnet in block.resnets:
+            shortcut = getattr(resnet, "spatial_res_block", resnet).conv_shortcut
+            if shortcut is not None:
+                _carry(shortcut, pairs, [[1.0]])
+        for downsampler in getattr(block, "downsamplers", None) or ():
+            # this convolution is padded on the right and below only
+            _carry(downsampler.conv, pairs, [[0.25, 0.25, 0], [0.25, 0.25, 0], [0, 0, 0]])
+        for upsampler in getattr(block, "upsamplers", None) or ():
+            _carry(upsampler.conv, pairs, _CENTER)
+    for first, last in ((encoder.conv_in, encoder.conv_out), (decoder.conv_in, decoder.conv_out)):
+        first.weight[: 2 * _COLOURS].zero_()
+        last.weight[:_COLOURS].zero_()
+        for colour in range(_COLOURS):
+            first.weight[colour, colour, 1, 1] = 1.0
+            first.weight[_COLOURS + colour, colour, 1, 1] = -1.0
+            last.weight[colour, colour, 1, 1] = 1.0
+            last.weight[colour, _COLOURS + colour, 1, 1] = -1.0
+
+
+def _carry(convolution: nn.Conv2d, channels: range, kernel: Any) -> None:
+    convolution.weight[channels.start : channels.stop].zero_()
+    for channel in channels:
+        convolution.weight[channel, channel] = torch.tensor(kernel)
 
 
 def _head_mask(clip: DrawnClip) -> NDArray[np.bool_]:

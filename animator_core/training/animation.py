@@ -1,0 +1,176 @@
+"""Training of the animation model: UNet, PoseNet and face encoder.
+
+Source: StableAnimator (arXiv 2411.17697), section 3.4; 020e7f2, train.py:1330. The published loss,
+`(1 + sigma^2) / sigma^2` times the squared error of the clean prediction, is the squared error of
+the network's own output v, which is what is computed here: nothing is divided by a tiny sigma.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..checkpoints.build import save_models, save_network
+from ..conditioning.reference import added_time_ids
+from ..config import SamplingConfig
+from ..interfaces import Conditioning
+from ..models.bundle import AnimatorModels
+from .animation_config import AnimationTrainingConfig, ConditioningDropout
+from .animation_networks import FrozenParts
+from .animation_pixels import encode_pixels
+from .animation_validation import AnimationValidation, HeldOut
+from .loop import Objective
+from .noise_levels import draw_sigmas
+
+__all__ = ["AnimationObjective", "draw_kept", "face_weighted_loss", "velocity_target"]
+
+logger = logging.getLogger(__name__)
+
+
+def velocity_target(
+    clean: Float[Tensor, "b f 4 h w"], noise: Float[Tensor, "b f 4 h w"], sigma: Tensor
+) -> Float[Tensor, "b f 4 h w"]:
+    """What the network should predict.
+
+    Args:
+        clean: Scaled latents.
+        noise: Standard normal; the noisy latents are `clean + sigma * noise`.
+        sigma: Noise levels [b, 1, 1, 1, 1].
+    """
+    return (noise - sigma * clean) / (sigma**2 + 1).sqrt()
+
+
+def face_weighted_loss(
+    prediction: Float[Tensor, "b f 4 h w"],
+    target: Float[Tensor, "b f 4 h w"],
+    face_masks: Float[Tensor, "b f h w"],
+    face_weight: float = 1.0,
+) -> Float[Tensor, " b"]:
+    """Squared error per video, weighted by `1 + face_weight * mask`."""
+    squared = (prediction.float() - target.float()).square()
+    weights = 1 + face_weight * face_masks[:, :, None]
+    return (squared * weights).mean(dim=(1, 2, 3, 4))
+
+
+class AnimationObjective(Objective):
+    """The face-weighted EDM loss of videos, encoded (see `animation_batches.gather`) or not.
+
+    Args:
+        config: The run.
+        models: All networks, those to be trained requiring gradients.
+        held_out: What it is validated on.
+    """
+
+    def __init__(
+        self, config: AnimationTrainingConfig, models: AnimatorModels, held_out: HeldOut
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self._bundle = models
+        self.unet, self.pose_net = models.unet, models.pose_net
+        self.face_encoder = models.face_encoder
+        self.vae, self.image_encoder = models.vae, models.image_encoder
+        if config.gradient_checkpointing:
+            self.unet.recompute_blocks()
+        self._validation = AnimationValidation(config, held_out)
+
+    def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
+        """Mean loss of a micro-batch."""
+        batch = self.encoded(batch, generator)
+        sigma = draw_sigmas(self.config.noise, len(batch["latents"]), generator)
+        losses = self.losses(batch, sigma, generator, self.config.dropout)
+        return {"loss": losses.mean()}
+
+    def encoded(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
+        """The micro-batch itself, or the encoded form of one of pictures."""
+        if "latents" in batch:
+            return batch
+        frozen = FrozenParts(vae=self.vae, image_encoder=self.image_encoder)
+        return encode_pixels(frozen, batch, generator, self.config.noise_augmentation)
+
+    def losses(
+        self,
+        batch: dict[str, Any],
+        sigma: Float[Tensor, " b"],
+        generator: torch.Generator,
+        dropout: ConditioningDropout | None = None,
+    ) -> Float[Tensor, " b"]:
+        """Loss of every video.
+
+        Args:
+            batch: Encoded videos.
+            sigma: Their noise levels.
+            generator: A CPU generator for noise and dropout.
+            dropout: None keeps all conditioning.
+        """
+        clean = batch["latents"] * self.vae.scaling_factor
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        kept = draw_kept(dropout, len(clean), generator).to(clean)
+        level = sigma.to(clean)[:, None, None, None, None]
+        noisy = (clean + level * noise) / (level**2 + 1).sqrt()
+        reference = batch["reference_latents"] * kept[:, 1, None, None, None]
+        reference = reference[:, None].expand(-1, clean.shape[1], -1, -1, -1)
+        sample = torch.cat((noisy, reference), dim=2)
+        timestep = 0.25 * sigma.to(clean).log()
+        conditioning = self.conditioning(batch, kept)
+        prediction = self.unet(sample, timestep, conditioning, image_only=batch["image_only"])
+        target = velocity_target(clean, noise, level)
+        return face_weighted_loss(prediction, target, batch["face_masks"], self.config.face_weight)
+
+    def conditioning(self, batch: dict[str, Any], kept: Float[Tensor, "b 4"]) -> Conditioning:
+        """What the UNet is conditioned on.
+
+        Args:
+            batch: Encoded videos.
+            kept: 1 or 0 for image token, reference latents, identity and pose of every video.
+        """
+        tokens = batch["image_tokens"]
+        identity = self.face_encoder(batch["face_embedding"], tokens)
+        identity = identity * (kept[:, 2] * batch["has_face"])[:, None, None].to(identity)
+        poses = batch["poses"]
+        features = self.pose_net(poses.flatten(0, 1).to(tokens.dtype) / 127.5 - 1)
+        features = features.unflatten(0, poses.shape[:2]) * kept[:, 3, None, None, None, None]
+        time_ids = added_time_ids(SamplingConfig()).to(tokens)
+        return Conditioning(
+            image_tokens=tokens * kept[:, 0, None, None],
+            identity_tokens=identity,
+            added_time_ids=time_ids.expand(len(tokens), -1),
+            pose_features=features,
+        )
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Losses by noise level, and figures of sampled clips, with a contact sheet."""
+        return self._validation(self, step)
+
+    def export(self, folder: Path) -> None:
+        """Write what was trained; a training from nothing writes a whole models folder."""
+        if self.config.start == "fresh":
+            save_models(self._bundle, folder, overwrite=True)
+            return
+        for name in ("unet", "pose_net", "face_encoder"):
+            save_network(name, getattr(self._bundle, name), folder, overwrite=True)
+
+
+def draw_kept(
+    dropout: ConditioningDropout | None, count: int, generator: torch.Generator
+) -> Float[Tensor, "{count} 4"]:
+    """1 or 0 for image token, reference latents, identity and pose of every video."""
+    if dropout is None:
+        return torch.ones(count, 4)
+    place, identity, pose, everything = torch.rand(4, count, generator=generator)
+    share = dropout.reference
+    kept = torch.stack(
+        (
+            place >= 2 * share,
+            (place < share) | (place >= 3 * share),
+            identity >= dropout.identity,
+            pose >= dropout.pose,
+        ),
+        dim=1,
+    )
+    return (kept & (everything >= dropout.everything)[:, None]).float()
