@@ -34,7 +34,11 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "extract-poses": ("poses", "run_extract_poses"),
     "align-poses": ("poses", "run_align_poses"),
     "draw-poses": ("poses", "run_draw_poses"),
+    "encode-face": ("identity", "run_encode_face"),
+    "evaluate": ("evaluation", "run_evaluate"),
+    "train": ("training", "run_train"),
     "train-aligner": ("training", "run_train_aligner"),
+    "encode-clips": ("training", "run_encode_clips"),
     "convert": ("weights", "run_convert"),
     "download": ("weights", "run_download"),
     "doctor": ("weights", "run_doctor"),
@@ -42,6 +46,8 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
 """Command → module in `commands` and function."""
 
 _METHODS = ("learned", "procrustes", "rescale", "none")
+_ANCHORS = ("first_frame", "reference_pose", "none")
+_EVALUATED = "l1,psnr,psnr_published,ssim,lpips,fvd,csim"
 _MODELS_FOLDER = "models"
 
 
@@ -119,10 +125,16 @@ def _logging(*, debug: bool) -> Iterator[None]:
 
 
 def _check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.command == "evaluate":
+        _check_evaluate(parser, args)
     if args.command != "animate":
         return
     if not args.refine_iterations and (args.refine_start, args.refine_end) != (None, None):
         parser.error("--refine-start and --refine-end need --refine-iterations")
+    given = [f"--{n}" for n in ("identity", "person") if getattr(args, n)]
+    given += ["--no-identity"] if args.no_identity else []
+    if len(given) > 1:
+        parser.error(f"{' and '.join(given)} contradict each other; give one of them")
     if args.reference_poses is None:
         if args.align not in (None, "none"):
             parser.error(f"--align {args.align} needs the reference's pose: --reference-poses")
@@ -130,6 +142,13 @@ def _check_combinations(parser: argparse.ArgumentParser, args: argparse.Namespac
             parser.error("--anchor reference_pose needs --reference-poses")
     elif args.align == "none" and args.anchor != "reference_pose":
         parser.error("--reference-poses is not used with --align none; leave one of them out")
+
+
+def _check_evaluate(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    needed = ("input",) if args.protocol == "misalign" else ("generated", "target")
+    missing = [f"--{name}" for name in needed if getattr(args, name) is None]
+    if missing:
+        parser.error(f"--protocol {args.protocol} needs {' and '.join(missing)}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -157,8 +176,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_extract(add("extract-poses", "find the poses of people in a video or picture"))
     _add_align(add("align-poses", "carry driving poses to the reference's size and place"))
     _add_draw(add("draw-poses", "draw poses as skeleton pictures"))
-    training = add("train-aligner", "train the network that aligns poses")
-    training.add_argument("config", metavar="CONFIG.toml", help="settings of the run")
+    _add_encode(add("encode-face", "encode a face from one or several photographs"))
+    _add_evaluate(add("evaluate", "measure generated videos against their targets"))
+    _add_training(add)
     _add_weights(add)
     return parser
 
@@ -208,12 +228,9 @@ def _add_animate(parser: argparse.ArgumentParser) -> None:
     add(
         "--anchor",
         default=window.anchor,
-        choices=("first_frame", "reference_pose", "none"),
+        choices=_ANCHORS,
         help="what every window starts with",
     )
-    add("--identity-scale", type=float, default=sampling.identity_scale, help="of the ID adapter")
-    add("--faces", help="folder of insightface's antelopev2; default: the model's folder")
-    add("--no-identity", action="store_true", help="for masks, cartoons and back views")
     add("--decode-chunk", type=int, default=DecodeConfig().chunk_frames, help="frames at a time")
     _add_animate_parts(parser)
 
@@ -223,6 +240,31 @@ def _add_animate_parts(parser: argparse.ArgumentParser) -> None:
     add("--reference-poses", metavar="JSON", help="keypoints of the reference picture")
     add("--align", choices=_METHODS, help="to --reference-poses; learned if these are given")
     add("--draw-mode", default="exact", choices=("exact", "fast"), help="of skeleton pictures")
+    sampling = SamplingConfig()
+    add = parser.add_argument_group("identity").add_argument
+    add(
+        "--identity",
+        nargs="+",
+        metavar="FILE",
+        help="photographs of the person, or a file of encode-face; the reference if left out",
+    )
+    add(
+        "--person",
+        nargs="+",
+        action="append",
+        metavar=("FACE", "MASK"),
+        help="repeat for each person of the motion: a photograph or file of encode-face, and "
+        "where it acts, if not at that person's head (picture or video, white)",
+    )
+    add("--no-identity", action="store_true", help="for masks, cartoons and back views")
+    add("--identity-scale", type=float, default=sampling.identity_scale, help="of the ID adapter")
+    add(
+        "--identity-fade",
+        type=float,
+        default=sampling.identity_fade,
+        help="0..1, how far it fades where the driven face is not seen",
+    )
+    add("--faces", help="folder of insightface's antelopev2; default: the model's folder")
     add = parser.add_argument_group("face refinement").add_argument
     add("--refine-iterations", type=int, default=0, help="per step; 0 is off")
     add("--refine-start", type=int, help="first step that is refined")
@@ -257,6 +299,56 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     add("--height", type=int, help="likewise; with both given, poses are stretched to the size")
     add("--mode", default="exact", choices=("exact", "fast"), help="as the reference, or smooth")
     add("--fps", type=float, default=8.0, help="of a video")
+
+
+def _add_encode(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--input", required=True, nargs="+", metavar="IMG", help="photographs of one person")
+    add("--faces", required=True, metavar="DIR", help="folder of insightface's antelopev2")
+    add("--output", required=True, metavar="FILE", help="the identity (.safetensors)")
+    add("--face", type=int, metavar="N", help="counted from the left, from 0; largest if left out")
+    add("--threshold", type=float, default=0.5, help="least certainty of the face detector, 0..1")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    window = WindowConfig()
+    add = parser.add_argument_group("input and output").add_argument
+    add("--generated", metavar="VIDEO", help="or a folder of pictures, or a folder of clips")
+    add("--target", metavar="VIDEO", help="likewise; clips of folders are paired by name")
+    add("--identity", metavar="IMG", help="face to keep; or a folder with one IMG per clip")
+    add("--output", required=True, metavar="JSON", help="metrics; a folder for misaligned pairs")
+    add("--report", metavar="MD", help="also a Markdown table, with a picture strip beside it")
+    add = parser.add_argument_group("metrics").add_argument
+    add("--metrics", default=_EVALUATED, metavar="A,B", help="names, separated by commas")
+    add("--resize", metavar="SIZE", help="target, or WIDTHxHEIGHT for both; else sizes must match")
+    add("--trim", action="store_true", help="compare what both have, if lengths differ")
+    add("--metric-weights", metavar="DIR", help="feature networks of LPIPS and FVD")
+    add("--faces", metavar="DIR", help="antelopev2, for csim; else in --metric-weights, --models")
+    add("--models", default=_MODELS_FOLDER, metavar="DIR", help="models folder with DWPose/ in it")
+    add("--driven-poses", metavar="JSON", help="for pose_error; else found in the target")
+    add("--generated-poses", metavar="JSON", help="for pose_error; else found in the frames")
+    add("--window", type=int, default=window.frames, help="frames sampled together, for seams")
+    add("--overlap", type=int, default=window.overlap, help="frames that windows share, for seams")
+    add("--anchor", default=window.anchor, choices=_ANCHORS, help="of the windows, for seams")
+    _add_device(parser)
+    add = parser.add_argument_group("misaligned test pairs").add_argument
+    protocols = ("paired", "misalign")
+    add("--protocol", default="paired", choices=protocols, help="misalign makes test pairs")
+    add("--input", metavar="DIR", help="driving motions: keypoint files or clips")
+    add("--seed", type=int, default=0, help="of the random transforms")
+
+
+def _add_training(add_command: Any) -> None:
+    add = add_command("train", "train a network; its settings say which").add_argument
+    add("config", metavar="CONFIG.toml", help="settings of the run")
+    add("--stop-after", type=int, metavar="STEP", help="save and end there; a later run goes on")
+    add = add_command("train-aligner", "train the network that aligns poses").add_argument
+    add("config", metavar="CONFIG.toml", help="settings of the run")
+    add = add_command(
+        "encode-clips", "encode the drawn clips of an animation training"
+    ).add_argument
+    add("config", metavar="CONFIG.toml", help="settings of the training")
+    add("--part", default="0/1", metavar="I/N", help="one of N parts, for N processes at once")
 
 
 def _add_weights(add_command: Any) -> None:

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _FOLDER = "stableanimator"
+_PREVIEWED = comfy.latent_formats.SD15()
 _ANTELOPE_PLACES = (".", "antelopev2", "antelopev2/antelopev2")
 
 
@@ -142,16 +143,16 @@ class ComfyMonitor:
 
     def __init__(self) -> None:
         self._bar = comfy.utils.ProgressBar(1)
-        self._previewer = latent_preview.get_previewer(
-            mm.get_torch_device(), comfy.latent_formats.SD15()
-        )
+        self._previewer = latent_preview.get_previewer(mm.get_torch_device(), _PREVIEWED)
 
     def update(self, progress: Progress) -> None:
         """Take one report."""
-        preview = None
-        if self._previewer is not None and progress.denoised is not None:
-            frame = progress.done % progress.denoised.shape[0]  # walks through the clip
-            shown = progress.denoised[frame : frame + 1]
+        preview, denoised = None, progress.denoised
+        # the built-in model's latents have other channels, which ComfyUI has no colours for
+        known = denoised is not None and denoised.shape[1] == _PREVIEWED.latent_channels
+        if self._previewer is not None and denoised is not None and known:
+            frame = progress.done % denoised.shape[0]  # walks through the clip
+            shown = denoised[frame : frame + 1]
             preview = self._previewer.decode_latent_to_preview_image("JPEG", shown)
         self._bar.update_absolute(progress.done, progress.total, preview)
 

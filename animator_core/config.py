@@ -137,6 +137,8 @@ class SamplingConfig:
         motion_bucket_id: Amount of motion that the model is told, 0..255.
         noise_augmentation: Strength of the noise added to the reference picture before encoding.
         identity_scale: Weight of the identity branch in the spatial cross-attentions, 0 is off.
+        identity_fade: How far the identity fades where the driven face cannot be seen: 0 not at
+            all, 1 until it is off in back views. Needs keypoints.
     """
 
     steps: int = 25
@@ -145,6 +147,7 @@ class SamplingConfig:
     motion_bucket_id: float = 127.0
     noise_augmentation: float = 0.02
     identity_scale: float = 1.0
+    identity_fade: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least("The number of steps", self.steps, 1)
@@ -152,6 +155,8 @@ class SamplingConfig:
         _at_least("The motion bucket", self.motion_bucket_id, 0.0)
         _at_least("The noise augmentation", self.noise_augmentation, 0.0)
         _at_least("The identity scale", self.identity_scale, 0.0)
+        if not 0 <= self.identity_fade <= 1:
+            raise ConfigError(f"The identity fade is {self.identity_fade} but must lie in 0..1.")
         if not 0 <= self.seed < 2**64:
             raise ConfigError(f"The seed is {self.seed} but must lie in 0..2^64-1.")
 

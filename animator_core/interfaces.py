@@ -57,10 +57,13 @@ class Conditioning:
 
     Attributes:
         image_tokens: [b, n, d] tokens of the reference picture.
-        identity_tokens: [b, m, d] tokens of the face; zeros for no identity.
+        identity_tokens: [b, m, d] tokens of the face; zeros for no identity. With regions the
+            tokens of all people, one person after the other.
         added_time_ids: [b, 3]: fps - 1, motion bucket, noise augmentation.
         pose_features: [b, frames, c0, h, w] from PoseNet, or None for no pose.
         identity_scale: Weight of the identity branch, a number or one per frame [b * frames].
+        identity_regions: [b * frames, people, h, w] in 0..1, how much each person's tokens count
+            at each latent pixel; None for one person everywhere.
     """
 
     image_tokens: Tensor
@@ -68,6 +71,7 @@ class Conditioning:
     added_time_ids: Tensor
     pose_features: Tensor | None = None
     identity_scale: float | Tensor = 1.0
+    identity_regions: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +80,14 @@ class ClipConditioning:
 
     Attributes:
         image_tokens: [1, n, d] tokens of the reference picture, on the compute device.
-        identity_tokens: [1, m, d] tokens of the face, on the compute device.
+        identity_tokens: [1, m, d] tokens of the face, on the compute device; with regions those
+            of all people, one person after the other.
         added_time_ids: [1, 3], on the compute device.
         reference_latents: [4, h, w] unscaled latents of the reference, on the compute device.
         pose_features: [frames, c0, h, w] from PoseNet, on any device.
         identity_scale: Weight of the identity branch, a number or one per frame [frames].
+        identity_regions: [frames, people, h, w] in 0..1, or None for one person everywhere; on
+            any device.
     """
 
     image_tokens: Tensor
@@ -89,6 +96,7 @@ class ClipConditioning:
     reference_latents: Tensor
     pose_features: Tensor
     identity_scale: float | Tensor = 1.0
+    identity_regions: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .conditioning.identity import encode_identity_tokens
+from .conditioning.identity import encode_people
 from .conditioning.pose import encode_pose_features
 from .conditioning.reference import (
     added_time_ids,
@@ -33,6 +33,7 @@ from .diffusion.noise import draw_noise, initial_noise_scale, karras_sigmas, til
 from .diffusion.sampler import EulerState, iterate_euler
 from .diffusion.windows import plan_windows
 from .driving import DrivingMotion, select_frames
+from .errors import ConfigError
 from .frames import fit_picture, from_model_range
 from .interfaces import (
     ClipConditioning,
@@ -43,6 +44,7 @@ from .interfaces import (
     SilentMonitor,
 )
 from .models.bundle import AnimatorModels
+from .people import PersonIdentity, identity_fade, identity_regions
 
 __all__ = ["AnimationRequest", "Animator", "RunNoise"]
 
@@ -57,7 +59,9 @@ class AnimationRequest:
         reference: Reference picture, uint8 [H, W, 3] RGB, at its own size.
         motion: The driving motion.
         num_frames: Frames to animate; None or 0 for the whole motion.
-        face_embedding: Raw face embedding of the reference, or None for no identity.
+        face_embedding: Raw face embedding of the reference's only person; short for one entry of
+            `people` without a region. None for no identity, or where `people` is given.
+        people: The identities of several people, or of one with a region.
         size: Output size.
         fit: How reference and poses are fitted into the output size.
         sampling: Steps, seed and the numbers that the model is told.
@@ -69,11 +73,25 @@ class AnimationRequest:
     motion: DrivingMotion
     num_frames: int | None = None
     face_embedding: Tensor | None = None
+    people: tuple[PersonIdentity, ...] = ()
     size: FrameSize = field(default_factory=FrameSize)
     fit: Fit = "letterbox"
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     window: WindowConfig = field(default_factory=WindowConfig)
+
+    def __post_init__(self) -> None:
+        if self.face_embedding is not None and self.people:
+            raise ConfigError(
+                "The request has a face embedding and a list of people; put the face into the list."
+            )
+
+    @property
+    def identities(self) -> tuple[PersonIdentity, ...]:
+        """Everybody whose face is kept; empty for no identity."""
+        if self.face_embedding is not None:
+            return (PersonIdentity(face_embedding=self.face_embedding),)
+        return self.people
 
     @property
     def output_frames(self) -> int:
@@ -92,19 +110,20 @@ class RunNoise:
 
     Attributes:
         picture: [3, H, W], for the noise augmentation of the reference.
-        latents: [window, 4, h, w], repeated over the clip.
+        latents: [window, c, h, w], repeated over the clip.
     """
 
     picture: Tensor
     latents: Tensor
 
     @staticmethod
-    def drawn(request: AnimationRequest) -> RunNoise:
+    def drawn(request: AnimationRequest, latent_channels: int = 4) -> RunNoise:
         """Draw it; a seed gives the same first frames for clips of any length."""
         generator = torch.Generator(device="cpu").manual_seed(request.sampling.seed)
         height, width = request.size.height, request.size.width
         picture = draw_noise((3, height, width), generator)
-        shape = (request.window.frames, 4, height // LATENT_SCALE, width // LATENT_SCALE)
+        side = LATENT_SCALE
+        shape = (request.window.frames, latent_channels, height // side, width // side)
         return RunNoise(picture=picture, latents=draw_noise(shape, generator))
 
 
@@ -135,21 +154,23 @@ class Animator:
             noise: Random numbers; drawn from the seed if not given.
 
         Raises:
-            ConfigError: If the size does not suit the model.
-            NoPoseError: If the anchor needs a reference pose that is not there.
+            ConfigError: If the size does not suit the model, or identities contradict each other.
+            NoPoseError: If the anchor needs a reference pose that is not there, or identities
+                need keypoints.
+            ShapeError: If a face embedding or a region does not fit.
         """
         request.size.check_multiple(LATENT_SCALE * self.models.unet.latent_multiple)
-        noise = noise or RunNoise.drawn(request)
+        noise = noise or RunNoise.drawn(request, self.models.vae.latent_channels)
         device, dtype, models = self.devices.device, self.models.dtype, self.models
         sampling = request.sampling
+        scale, regions = _identity_placement(request)
         fitted = fit_picture(request.reference, request.size, request.fit)
         # CLIP sees the whole picture, without letterbox bars, unless parts of it are cut off
         seen = fitted if request.fit == "crop" else request.reference
         with self.devices.loaded(models.image_encoder, models.face_encoder):
             image_tokens = encode_image_tokens(models.image_encoder, seen, device).to(dtype)
-            identity = encode_identity_tokens(
-                models.face_encoder, request.face_embedding, image_tokens
-            )
+            faces = [person.face_embedding for person in request.identities]
+            identity = encode_people(models.face_encoder, faces, image_tokens)
         self.monitor.raise_if_cancelled()
         activation = models.vae.activation_bytes(1, fitted.shape[0], fitted.shape[1])
         with self.devices.loaded(models.vae, activation_bytes=activation):
@@ -162,7 +183,8 @@ class Animator:
             added_time_ids=added_time_ids(sampling).to(device, dtype),
             reference_latents=latents.to(device, dtype),
             pose_features=self._encode_poses(request),
-            identity_scale=sampling.identity_scale,
+            identity_scale=scale,
+            identity_regions=regions,
         )
 
     def _encode_poses(self, request: AnimationRequest) -> Tensor:
@@ -204,7 +226,7 @@ class Animator:
         Returns:
             Latents [frames, 4, h, w], float32, on the CPU, in the VAE's scaled latent space.
         """
-        noise = noise or RunNoise.drawn(request)
+        noise = noise or RunNoise.drawn(request, self.models.vae.latent_channels)
         conditioning = self.condition(request, noise)
         latents = noise.latents[:0]
         for state in self.iterate(request, conditioning, noise, correct_denoised):
@@ -303,3 +325,20 @@ def _guidance(request: AnimationRequest) -> Tensor | None:
         return None
     scales = guidance_scales(request.output_frames, request.guidance)
     return torch.cat((scales[:1].expand(request.lead_frames), scales))
+
+
+def _identity_placement(request: AnimationRequest) -> tuple[float | Tensor, Tensor | None]:
+    """Strength of the identity, a number or one per frame, and the regions if there are any."""
+    people, sampling, lead = request.identities, request.sampling, request.lead_frames
+    num_frames = request.output_frames
+    regions = identity_regions(
+        people, request.motion, num_frames, request.size, request.fit, lead_frames=lead
+    )
+    if not people or not sampling.identity_fade:
+        return sampling.identity_scale, regions
+    fade = identity_fade(people, request.motion, num_frames, sampling.identity_fade)
+    # the reference's own pose shows the face of the photograph: it never fades
+    fade = torch.cat((fade.new_ones(lead, len(people)), fade))
+    if regions is None:
+        return sampling.identity_scale * fade[:, 0], None
+    return sampling.identity_scale, regions * fade[..., None, None]

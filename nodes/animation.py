@@ -239,6 +239,16 @@ def _window_widgets() -> list[io.Input]:
             "reference's own pose that is dropped at the end (steadier background), or nothing.",
         ),
         _chunk_input(),
+        # widgets may only be appended: saved workflows store their values by place
+        io.Float.Input(
+            "identity_fade",
+            default=_SAMPLING.identity_fade,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            tooltip="How far the identity fades where the driven face cannot be seen: 0 not at "
+            "all, 1 until it is off in back views. Needs keypoints.",
+        ),
     ]
 
 

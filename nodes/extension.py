@@ -10,6 +10,8 @@ from .animation import AnimateWithIDAdapter, DecodeAnimation
 from .extraction import CleanPoses, ExtractPoses
 from .identity import EncodeFace, FaceSimilarity, HJBFaceRefine
 from .loading import LoadStableAnimator
+from .metrics import AnimationMetrics
+from .people import CombineIdentities, FaceMasks
 from .poses import DrawPoses, LoadPoses, SavePoses
 
 NODES: list[type[io.ComfyNode]] = [
@@ -19,6 +21,8 @@ NODES: list[type[io.ComfyNode]] = [
     AlignPose,
     PoseOverlay,
     EncodeFace,
+    CombineIdentities,
+    FaceMasks,
     HJBFaceRefine,
     FaceSimilarity,
     AnimateWithIDAdapter,
@@ -26,6 +30,7 @@ NODES: list[type[io.ComfyNode]] = [
     DrawPoses,
     LoadPoses,
     SavePoses,
+    AnimationMetrics,
 ]
 
 

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..animator_core.comfy_adapter import ComfyMonitor, face_folder, show_text
 from ..animator_core.config import FaceRefineConfig
-from .types import CATEGORY, Identity, IdentitySocket, Refiner, RefinerSocket
+from .types import CATEGORY, Identity, IdentitySocket, RefinerSocket
 
 _REFINE = FaceRefineConfig()
 
@@ -53,6 +53,21 @@ class EncodeFace(io.ComfyNode):
                     tooltip="Number of the chosen face, counted from the left, from 0.",
                 ),
                 _threshold_input(),
+                io.Int.Input(
+                    "person",
+                    default=0,
+                    min=-1,
+                    max=99,
+                    tooltip="Whose face it is: the person's place in the motion's keypoints. "
+                    "Matters for several people, the fade and the refiner; -1 is nobody in "
+                    "particular, who gets what the others leave.",
+                ),
+                io.Mask.Input(
+                    "region",
+                    optional=True,
+                    tooltip="Where the face acts, one mask for all frames or one for each. Not "
+                    "connected: everywhere, or with several people at the person's head.",
+                ),
             ],
             outputs=[
                 IdentitySocket.Output(display_name="identity", tooltip="For Animate."),
@@ -64,15 +79,21 @@ class EncodeFace(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, face, face_index, threshold) -> io.NodeOutput:
+    def execute(cls, images, face, face_index, threshold, person, region=None) -> io.NodeOutput:
+        from ..animator_core.people import PersonIdentity, check_people
         from .face_translation import encode_faces, open_analyzer
 
         analyzer = open_analyzer(face_folder(), threshold)
         index = face_index if face == "chosen" else None
         result = encode_faces(images, analyzer, index)
         show_text(result.note, cls.hidden.unique_id)
-        embedding = torch.from_numpy(result.embedding).float()
-        return io.NodeOutput(Identity(face_embedding=embedding), result.preview)
+        encoded = PersonIdentity(
+            face_embedding=torch.from_numpy(result.embedding).float(),
+            person=None if person < 0 else person,
+            region=region,
+        )
+        check_people([encoded])
+        return io.NodeOutput(Identity(people=(encoded,)), result.preview)
 
 
 class HJBFaceRefine(io.ComfyNode):
@@ -130,18 +151,26 @@ class HJBFaceRefine(io.ComfyNode):
                     tooltip="local works on the face's neighbourhood and fits small cards; "
                     "reference does what was published and needs tens of gigabytes.",
                 ),
+                io.Mask.Input(
+                    "face_masks",
+                    optional=True,
+                    tooltip="Where the face is, one mask per frame. Not connected: the motion's "
+                    "keypoints say it.",
+                ),
             ],
             outputs=[RefinerSocket.Output(display_name="refiner", tooltip="For Animate.")],
         )
 
     @classmethod
-    def execute(cls, **settings) -> io.NodeOutput:
-        from ..animator_core.refining import load_recogniser
+    def execute(cls, face_masks=None, **settings) -> io.NodeOutput:
+        from ..animator_core.refining import FaceRefinement, load_recogniser
 
         config = FaceRefineConfig(**settings)
         with torch.inference_mode(False):  # gradients pass through the recogniser
             recogniser = load_recogniser(face_folder())
-        return io.NodeOutput(Refiner(config=config, recogniser=recogniser))
+        return io.NodeOutput(
+            FaceRefinement(config=config, recogniser=recogniser, face_masks=face_masks)
+        )
 
 
 class FaceSimilarity(io.ComfyNode):
@@ -161,11 +190,16 @@ class FaceSimilarity(io.ComfyNode):
                 _threshold_input(),
             ],
             outputs=[
-                io.Float.Output(display_name="mean", tooltip="Mean over frames with a face."),
+                io.Float.Output(
+                    display_name="mean",
+                    tooltip="Mean over frames with a face, and over people if the identity holds "
+                    "several.",
+                ),
                 io.Image.Output(display_name="curve", tooltip="The similarity over time."),
                 io.String.Output(
                     display_name="values",
-                    tooltip="One number per frame as JSON; null where no face was found.",
+                    tooltip="One number per frame as JSON, null where no face was found; one such "
+                    "list per person, if the identity holds several.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -173,18 +207,18 @@ class FaceSimilarity(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, identity: Identity, threshold) -> io.NodeOutput:
-        from ..animator_core.faces.similarity import draw_curves, face_similarity
-        from .face_translation import open_analyzer
-        from .translation import Uint8Frames
+        from ..animator_core.faces.similarity import draw_curves
+        from .face_translation import open_analyzer, similarity_curves
 
         analyzer = open_analyzer(face_folder(), threshold)
-        reference = identity.face_embedding.numpy()
-        curve = face_similarity(Uint8Frames(images), reference, analyzer, ComfyMonitor())
-        picture = torch.from_numpy(draw_curves([curve]).copy())[None].float() / 255
-        values = json.dumps([v if v == v else None for v in curve.values])
-        show_text(
-            f"mean {curve.mean:.3f}, least {curve.minimum:.3f}, "
-            f"{curve.frames_without_face} of {len(curve.values)} frames without a face",
-            cls.hidden.unique_id,
-        )
-        return io.NodeOutput(curve.mean, picture, values)
+        curves = similarity_curves(images, identity.people, analyzer, ComfyMonitor())
+        picture = torch.from_numpy(draw_curves(curves).copy())[None].float() / 255
+        rows = [[v if v == v else None for v in curve.values] for curve in curves]
+        notes = [
+            f"{c.name}: mean {c.mean:.3f}, least {c.minimum:.3f}, {c.frames_without_face} of "
+            f"{len(c.values)} frames without a face"
+            for c in curves
+        ]
+        show_text("\n".join(notes), cls.hidden.unique_id)
+        mean = sum(curve.mean for curve in curves) / len(curves)
+        return io.NodeOutput(mean, picture, json.dumps(rows if len(rows) > 1 else rows[0]))

@@ -17,13 +17,13 @@ from ..animator_core.frames import fit_picture, picture_to_uint8
 from ..animator_core.pipeline import AnimationRequest
 from ..animator_core.pose.drawing import overlay_pose
 from ..animator_core.pose.keypoints import FramePose, PoseSequence, from_pose_keypoint
-from .types import Identity, LoadedModel, Refiner
+from .types import Identity, LoadedModel
 
 if TYPE_CHECKING:
-    from ..animator_core.faces.refinement import FaceRefiner
     from ..animator_core.interfaces import Monitor
     from ..animator_core.models.vae import VideoVAE
     from ..animator_core.pose.alignment_config import AlignmentResult
+    from ..animator_core.refining import FaceRefinement, PeopleRefiner
 
 __all__ = [
     "Uint8Frames",
@@ -102,7 +102,7 @@ def animation_request(
         reference=picture_to_uint8(reference[:1])[0],
         motion=motion,
         num_frames=widgets["frames"],
-        face_embedding=None if identity is None else identity.face_embedding,
+        people=() if identity is None else identity.people,
         size=FrameSize(width=widgets["width"], height=widgets["height"]),
         fit=widgets["fit"],
         sampling=SamplingConfig(
@@ -112,6 +112,7 @@ def animation_request(
             motion_bucket_id=widgets["motion_bucket_id"],
             noise_augmentation=widgets["noise_augmentation"],
             identity_scale=widgets["identity_scale"],
+            identity_fade=widgets["identity_fade"],
         ),
         guidance=GuidanceConfig(minimum=widgets["guidance_min"], maximum=widgets["guidance_max"]),
         window=WindowConfig(
@@ -128,16 +129,17 @@ def latents_to_socket(latents: Tensor, vae: VideoVAE) -> dict[str, Any]:
 
 
 def socket_to_latents(latent: dict[str, Any], vae: VideoVAE) -> Tensor:
-    """Sampler latents [frames, 4, h, w] of a LATENT value.
+    """Sampler latents [frames, c, h, w] of a LATENT value.
 
     Raises:
         ShapeError: If it holds latents of another kind.
     """
-    samples = latent["samples"]
-    if samples.ndim != 4 or samples.shape[1] != 4 or samples.numel() == 0:
+    samples, channels = latent["samples"], vae.latent_channels
+    if samples.ndim != 4 or samples.shape[1] != channels or samples.numel() == 0:
         raise ShapeError(
-            f"The latent has shape {tuple(samples.shape)} but (frames, 4, height/8, width/8) is "
-            "expected; connect the latent of Animate with ID Adapter."
+            f"The latent has shape {tuple(samples.shape)} but (frames, {channels}, height/8, "
+            "width/8) is expected; connect the latent of Animate with ID Adapter, sampled with the "
+            "same model."
         )
     return samples.float() * vae.scaling_factor
 
@@ -205,8 +207,11 @@ def alignment_note(result: AlignmentResult) -> str:
 
 
 def refiner_for(
-    refiner: Refiner | None, request: AnimationRequest, model: LoadedModel, monitor: Monitor
-) -> FaceRefiner | None:
+    refiner: FaceRefinement | None,
+    request: AnimationRequest,
+    model: LoadedModel,
+    monitor: Monitor,
+) -> PeopleRefiner | None:
     """The refiner of one run, or None if the socket is not connected."""
     if refiner is None:
         return None
@@ -215,19 +220,15 @@ def refiner_for(
     return build_refiner(
         request,
         model.models,
-        refiner.recogniser,
-        refiner.config,
+        refiner,
         devices=model.devices,
         monitor=monitor,
     )
 
 
-def similarity_image(refiner: FaceRefiner | None) -> Tensor:
+def similarity_image(refiner: PeopleRefiner | None) -> Tensor:
     """IMAGE of the mean similarity over all iterations; empty axes without a refiner."""
-    from ..animator_core.faces.similarity import SimilarityCurve, draw_curves
+    from ..animator_core.faces.similarity import draw_curves
 
-    curves = []
-    if refiner is not None:
-        values = tuple(v for record in refiner.records for v in record.mean_similarity)
-        curves.append(SimilarityCurve(values=values, name="mean similarity per iteration"))
+    curves = [] if refiner is None else refiner.curves
     return torch.from_numpy(draw_curves(curves).copy())[None].float() / 255

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..animator_core.comfy_adapter import ComfyDeviceManager
+from ..animator_core.errors import ConfigError
 from ..animator_core.interfaces import Monitor
 from ..animator_core.models.bundle import AnimatorModels
 
 if TYPE_CHECKING:
-    from ..animator_core.config import FaceRefineConfig
+    from ..animator_core.people import PersonIdentity
     from ..animator_core.pipeline import Animator
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "LoadedModel",
     "ModelSocket",
     "PoseSocket",
-    "Refiner",
     "RefinerSocket",
 ]
 
@@ -53,20 +53,21 @@ class Identity:
     """What a STABLEANIMATOR_IDENTITY socket carries.
 
     Attributes:
-        face_embedding: Raw embedding of the face recogniser [512].
+        people: One entry per person, with face, place in the motion, and region.
     """
 
-    face_embedding: Tensor
+    people: tuple[PersonIdentity, ...]
 
+    @property
+    def face_embedding(self) -> Tensor:
+        """Raw embedding [512] of the only person.
 
-@dataclass(frozen=True, kw_only=True)
-class Refiner:
-    """What a STABLEANIMATOR_REFINER socket carries.
-
-    Attributes:
-        config: Settings.
-        recogniser: Differentiable face recogniser.
-    """
-
-    config: FaceRefineConfig
-    recogniser: nn.Module
+        Raises:
+            ConfigError: If there are several.
+        """
+        if len(self.people) != 1:
+            raise ConfigError(
+                f"The identity holds {len(self.people)} people but one is expected; connect an "
+                "Encode Face directly."
+            )
+        return self.people[0].face_embedding

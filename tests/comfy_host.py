@@ -118,6 +118,12 @@ def execute(node: Any, **inputs: Any) -> Any:
         return clone.EXECUTE_NORMALIZED(**{**values, **inputs})
 
 
+def one_identity(pack: Pack, face_embedding: torch.Tensor) -> Any:
+    """A STABLEANIMATOR_IDENTITY value of one person."""
+    person = pack.module("animator_core.people").PersonIdentity(face_embedding=face_embedding)
+    return pack.module("nodes.types").Identity(people=(person,))
+
+
 def standing_person(x: float = 0.5, size: int = 64) -> dict[str, Any]:
     """One POSE_KEYPOINT frame with one person.
 

@@ -29,7 +29,8 @@ from ..pose.alignment import AlignmentConfig, align
 from ..pose.interchange import holds_keypoints, load_poses
 from ..pose.keypoints import FramePose, PoseSequence
 from ..video import VideoWriter, probe, read_frames
-from .faces import encode_reference_face, make_refiner, refine_config
+from .faces import make_refiner, refine_config
+from .identity import read_identities
 from .models import DEMO_MODEL, load_chosen_models, make_devices
 from .output import check_writable
 
@@ -51,7 +52,10 @@ def run_animate(args: Any, console: Console) -> int:
     """
     size = FrameSize(width=args.width, height=args.height)
     sampling = SamplingConfig(
-        steps=_steps(args), seed=args.seed, identity_scale=args.identity_scale
+        steps=_steps(args),
+        seed=args.seed,
+        identity_scale=args.identity_scale,
+        identity_fade=args.identity_fade,
     )
     guidance = GuidanceConfig(minimum=args.guidance_min, maximum=args.guidance_max)
     window = WindowConfig(frames=args.window, overlap=args.overlap, anchor=args.anchor)
@@ -67,7 +71,7 @@ def run_animate(args: Any, console: Console) -> int:
         reference=reference,
         motion=motion,
         num_frames=args.frames,
-        face_embedding=encode_reference_face(args, reference, console),
+        people=read_identities(args, reference, console),
         size=size,
         fit=args.fit,
         sampling=sampling,

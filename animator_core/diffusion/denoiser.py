@@ -86,7 +86,7 @@ class GuidedDenoiser:
     def _branch(self, sample: Tensor, window: list[int]) -> _Branch:
         clip = self.conditioning
         reference = clip.reference_latents.expand(len(window), -1, -1, -1)
-        scale = clip.identity_scale
+        scale, regions = clip.identity_scale, clip.identity_regions
         return _Branch(
             sample=torch.cat((sample, reference), dim=1)[None],
             conditioning=Conditioning(
@@ -95,6 +95,7 @@ class GuidedDenoiser:
                 added_time_ids=clip.added_time_ids,
                 pose_features=clip.pose_features[window].to(self.device, self.dtype)[None],
                 identity_scale=scale[window].to(sample) if isinstance(scale, Tensor) else scale,
+                identity_regions=None if regions is None else regions[window].to(sample),
             ),
         )
 
@@ -117,6 +118,7 @@ class GuidedDenoiser:
                 if self.together and pose is not None
                 else None,
                 identity_scale=given.identity_scale,
+                identity_regions=given.identity_regions,
             ),
         )
 
@@ -137,7 +139,7 @@ class _Branch:
     def joined(branches: list[_Branch]) -> _Branch:
         parts = [b.conditioning for b in branches]
         poses = [p.pose_features for p in parts if p.pose_features is not None]
-        scale = parts[0].identity_scale
+        scale, regions = parts[0].identity_scale, parts[0].identity_regions
         return _Branch(
             sample=torch.cat([b.sample for b in branches]),
             conditioning=Conditioning(
@@ -146,5 +148,6 @@ class _Branch:
                 added_time_ids=torch.cat([p.added_time_ids for p in parts]),
                 pose_features=torch.cat(poses) if poses else None,
                 identity_scale=scale.repeat(len(parts)) if isinstance(scale, Tensor) else scale,
+                identity_regions=None if regions is None else regions.repeat(len(parts), 1, 1, 1),
             ),
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from .crops import similarity_to_template
 
 __all__ = [
     "AntelopeFiles",
+    "AveragedFace",
     "DetectedFace",
     "FaceAnalyzer",
-    "average_embedding",
+    "average_faces",
     "choose_face",
     "find_antelope_files",
 ]
@@ -201,7 +204,9 @@ def _open(path: Path, task: str, providers: Sequence[str] | None) -> Any:
     failures: list[str] = []
     for provider in wanted:
         try:
-            model: Any = get_model(str(path), providers=_with_cpu(provider))
+            # both libraries print what they try, where a command prints its result
+            with redirect_stdout(sys.stderr):
+                model: Any = get_model(str(path), providers=_with_cpu(provider))
             active = model.session.get_providers()[0] if model is not None else provider
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no common base
             failures.append(f"{provider}: {str(error).splitlines()[0][:200]}")
@@ -265,9 +270,24 @@ def choose_face(
     return face
 
 
-def average_embedding(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AveragedFace:
+    """One person's face from several photographs.
+
+    Attributes:
+        embedding: [d], as long as the embeddings are on average.
+        cosines: Of each photograph's face to it.
+        used: Whether each photograph is part of it.
+    """
+
+    embedding: Floats
+    cosines: tuple[float, ...]
+    used: tuple[bool, ...]
+
+
+def average_faces(
     faces: Sequence[DetectedFace], pictures: Sequence[str], *, least_cosine: float = 0.3
-) -> Floats:
+) -> AveragedFace:
     """One embedding of a person from several photographs.
 
     A photograph that resembles the others too little is left out if at least two agreeing ones
@@ -278,9 +298,6 @@ def average_embedding(
         pictures: What to call the photographs in messages.
         least_cosine: A face whose cosine to the mean of the others is below it is an outlier.
 
-    Returns:
-        [d], as long as the embeddings are on average.
-
     Raises:
         NoFaceError: If there is no face at all.
     """
@@ -290,22 +307,27 @@ def average_embedding(
     kept = np.ones(len(faces), dtype=bool)
     if len(faces) > 1:
         others = normed.sum(axis=0) - normed
-        cosine = (normed * others).sum(axis=1) / np.maximum(np.linalg.norm(others, axis=1), 1e-12)
-        outlier = cosine < least_cosine
+        agreement = (normed * others).sum(axis=1) / np.maximum(
+            np.linalg.norm(others, axis=1), 1e-12
+        )
+        outlier = agreement < least_cosine
         if outlier.any():
             kept = ~outlier if (~outlier).sum() >= 2 else kept
             named = ", ".join(
                 f"{name} (cosine {value:.2f})"
-                for name, value, odd in zip(pictures, cosine, outlier, strict=True)
+                for name, value, odd in zip(pictures, agreement, outlier, strict=True)
                 if odd
             )
             log.warning(
                 "The reference photographs seem to show different people: %s. %s",
                 named,
-                "They are left out."
-                if outlier.any() and kept.sum() < len(faces)
-                else "All are kept.",
+                "All are kept." if kept.all() else "They are left out.",
             )
     mean = normed[kept].mean(axis=0)
+    mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
     length = np.mean([np.linalg.norm(f.embedding) for f, k in zip(faces, kept, strict=True) if k])
-    return (mean / max(float(np.linalg.norm(mean)), 1e-12) * length).astype(np.float32)
+    return AveragedFace(
+        embedding=(mean * length).astype(np.float32),
+        cosines=tuple((normed @ mean).tolist()),
+        used=tuple(kept.tolist()),
+    )

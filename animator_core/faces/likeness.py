@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..config import LATENT_SCALE, CropMethod
+from ..config import LATENT_SCALE, CropMethod, FaceRefineConfig
 from ..errors import ShapeError
 from .crops import FaceRegion, FaceTrack, cut_faces, support_box
 from .window_decoding import FrameStatistics, LatentWindow, WindowDecoder
@@ -20,10 +20,24 @@ from .window_decoding import FrameStatistics, LatentWindow, WindowDecoder
 if TYPE_CHECKING:  # diffusers takes seconds to import
     from ..models.vae import VideoVAE
 
-__all__ = ["FaceChunk", "FaceRefineModels", "Likeness", "change_weights", "plan_chunks"]
+__all__ = [
+    "FaceChunk",
+    "FaceRefineModels",
+    "Likeness",
+    "activation_bytes",
+    "change_weights",
+    "plan_chunks",
+]
 
 _HALF_LOSS_SCALE = 1024.0
 """Gradients of single latents are near 1e-6, where float16 keeps hardly a digit."""
+
+_DECODE_MAPS = 6
+"""Maps of the last level that `VideoVAE.activation_bytes` counts for a decode without gradients."""
+_KEPT_MAPS, _KEPT_MAPS_RECOMPUTED = 42, 30
+"""What a decode and its backward pass hold at once, in such maps; measured on SVD's VAE."""
+_RECOGNISER_BYTES = 48 << 20
+"""Of IResNet100 per face, forward and backward, with checkpointed blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +167,39 @@ def change_weights(track: FaceTrack, crop: CropMethod, feather: int) -> Tensor:
             rows, columns = under.grown(ring, height, width).slices
             weights[index, :, rows, columns] = 1 - ring / (feather + 1)
     return weights
+
+
+def activation_bytes(models: FaceRefineModels, track: FaceTrack, config: FaceRefineConfig) -> int:
+    """Estimate of the memory that a refined step takes, without the weights [bytes].
+
+    Args:
+        models: The networks.
+        track: Where the face is.
+        config: Settings of the refinement.
+    """
+
+    def decoding(frames: int, height: int, width: int, maps: float) -> int:
+        return int(models.vae.activation_bytes(frames, height, width) * maps / _DECODE_MAPS)
+
+    if config.mode == "reference":
+        frames = len(track.regions)  # all of them in one graph
+        graph = decoding(frames, track.height, track.width, _KEPT_MAPS)
+        return graph + frames * _RECOGNISER_BYTES
+    kept = _KEPT_MAPS_RECOMPUTED if config.recompute else _KEPT_MAPS
+    # the look at the whole frames sees the last two levels at half the sides, unless exact
+    look = _DECODE_MAPS / (1 if config.exact_levels > 2 else 4)
+    most = 0
+    for chunk in plan_chunks(track, config.crop, config.chunk_frames, config.margin):
+        frames, window = chunk.stop - chunk.start, chunk.window
+        faces = len(chunk.frames) * _RECOGNISER_BYTES
+        if window is None:
+            graph = decoding(frames, track.height, track.width, _KEPT_MAPS) + faces
+        else:
+            height, width = window.bottom - window.top, window.right - window.left
+            part = decoding(frames, LATENT_SCALE * height, LATENT_SCALE * width, kept)
+            graph = max(part + faces, decoding(frames, track.height, track.width, look))
+        most = max(most, graph)
+    return most
 
 
 class Likeness:

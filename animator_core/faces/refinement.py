@@ -18,7 +18,13 @@ from ..config import LATENT_SCALE, FaceRefineConfig
 from ..errors import ConfigError, NoFaceError, ShapeError
 from ..interfaces import DeviceManager, Monitor, Progress, SamplerStep, SilentMonitor
 from .crops import FaceTrack, cut_faces
-from .likeness import FaceRefineModels, Likeness, change_weights, plan_chunks
+from .likeness import (
+    FaceRefineModels,
+    Likeness,
+    activation_bytes,
+    change_weights,
+    plan_chunks,
+)
 
 __all__ = ["FaceRefineModels", "FaceRefiner", "RefineRecord"]
 
@@ -104,6 +110,7 @@ class FaceRefiner:
         self._devices = devices
         self._monitor = monitor or SilentMonitor()
         self._track = _checked_track(track, config)
+        self._activation_bytes = activation_bytes(models, self._track, config)
 
     def __call__(
         self, denoised: Float[Tensor, "frames 4 h w"], step: SamplerStep
@@ -138,7 +145,11 @@ class FaceRefiner:
         trace = _Trace()
         # ComfyUI runs nodes in inference mode, where nothing has a gradient
         with torch.inference_mode(False), torch.enable_grad():
-            with self._devices.loaded(self._models.vae, self._models.recogniser):
+            with self._devices.loaded(
+                self._models.vae,
+                self._models.recogniser,
+                activation_bytes=self._activation_bytes,
+            ):
                 _freeze(self._models.vae)
                 _freeze(self._models.recogniser)
                 refined = refine(denoised.detach().clone(), rate, trace)

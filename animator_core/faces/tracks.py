@@ -14,7 +14,13 @@ from torch import Tensor
 from ..errors import ShapeError
 from .crops import FaceBox, FaceRegion, FaceTrack, similarity_to_template
 
-__all__ = ["track_from_boxes", "track_from_keypoints", "track_from_masks", "with_points"]
+__all__ = [
+    "five_points",
+    "track_from_boxes",
+    "track_from_keypoints",
+    "track_from_masks",
+    "with_points",
+]
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
@@ -80,7 +86,18 @@ def _mean_point(points: Floats) -> Floats:
     return found.mean(axis=0) if len(found) * 2 >= len(points) else np.zeros(3)
 
 
-def _five_points(body: Floats, face: Floats) -> Floats:
+def five_points(body: Floats, face: Floats) -> Floats:
+    """Eyes, nose tip and mouth corners of one face, in the order of `ARCFACE_TEMPLATE`.
+
+    From the landmarks where eyes and nose are among them, else eyes and nose from the body.
+
+    Args:
+        body: [18, 3] x, y [px], confidence; 0 where a joint was not found.
+        face: [68, 3] landmarks, likewise.
+
+    Returns:
+        [5, 3], confidence 0 where unknown.
+    """
     landmarks = np.stack(
         [
             _mean_point(face[_LEFT_EYE]),
@@ -98,7 +115,7 @@ def _five_points(body: Floats, face: Floats) -> Floats:
 
 
 def _region_from_keypoints(body: Floats, face: Floats) -> FaceRegion | None:
-    points = _five_points(body, face)
+    points = five_points(body, face)
     known = points[points[:, 2] > 0, :2]
     if len(known) < 2 or np.ptp(known, axis=0).max() < 1.0:
         return None

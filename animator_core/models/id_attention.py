@@ -42,16 +42,22 @@ class AttentionContext:
 
     def __init__(self) -> None:
         self._conditioning: Conditioning | None = None
+        self._levels: dict[int, Tensor] = {}
         self.num_frames = 1
 
     @contextmanager
     def bound(self, conditioning: Conditioning, num_frames: int) -> Generator[None, None, None]:
-        """Hold what one call is conditioned on for the length of a `with` block, no longer."""
-        self._conditioning, self.num_frames = conditioning, num_frames
+        """Hold what one call is conditioned on for the length of a `with` block, no longer.
+
+        What was held before is held again afterwards: a training that recomputes blocks in its
+        backward pass binds inside a block what was bound when the block first ran.
+        """
+        before = self._conditioning, self.num_frames, self._levels
+        self._conditioning, self.num_frames, self._levels = conditioning, num_frames, {}
         try:
             yield
         finally:
-            self._conditioning = None
+            self._conditioning, self.num_frames, self._levels = before
 
     @property
     def conditioning(self) -> Conditioning:
@@ -65,6 +71,30 @@ class AttentionContext:
                 "An identity attention ran without its tokens; call the UNet that it belongs to."
             )
         return self._conditioning
+
+    def regions_at(self, tokens: int) -> Float[Tensor, "b people tokens"] | None:
+        """The people's regions at the resolution of one attention level, by area.
+
+        Args:
+            tokens: Pixels of the level; every level halves the sides, rounded up.
+
+        Raises:
+            ShapeError: If no halving of the regions has that many pixels.
+        """
+        regions = self.conditioning.identity_regions
+        if regions is None:
+            return None
+        if tokens not in self._levels:
+            height, width = regions.shape[-2:]
+            while height * width > tokens:
+                height, width = (height + 1) // 2, (width + 1) // 2
+            if height * width != tokens:
+                raise ShapeError(
+                    f"The identity regions are {tuple(regions.shape[-2:])} latent pixels, which no "
+                    f"halving brings to the {tokens} of an attention; give them the latents' size."
+                )
+            self._levels[tokens] = F.adaptive_avg_pool2d(regions, (height, width)).flatten(2)
+        return self._levels[tokens]
 
 
 @dataclass(frozen=True)
@@ -85,7 +115,9 @@ def _moments_of_constant(value: Float[Tensor, "b 1 channels"], tokens: int) -> M
     mean = value.float().mean(dim=(1, 2), keepdim=True)
     squares = (value.float() - mean).square().sum(dim=(1, 2), keepdim=True)
     count = tokens * value.shape[-1]
-    std = (squares * tokens / max(count - 1, 1)).sqrt()
+    variance = squares * tokens / max(count - 1, 1)
+    # the root's slope at 0 is infinite, and dropped tokens (all zero) must not break a training
+    std = torch.where(variance > 0, variance, 1.0).sqrt() * (variance > 0)
     return Moments(mean.to(value.dtype), std.to(value.dtype))
 
 
@@ -123,18 +155,29 @@ def identity_attention(
     *,
     heads: int,
     scale: float | Tensor = 1.0,
+    regions: Float[Tensor, "b people tokens"] | None = None,
 ) -> Float[Tensor, "b tokens channels"]:
     """Image attention plus distribution-aligned identity attention, sharing one query.
 
     With a single image token the softmax is 1 and the image branch is that token's value at every
     pixel, so neither its attention nor its moments are computed per pixel.
 
+    With regions every person's branch is computed and aligned over the *whole* frame, as if that
+    person were alone, and the aligned branches are then blended pixel by pixel. Aligning after
+    blending would let a small region's few pixels carry the deviation of a whole frame, and the
+    strength of one face would depend on the size of the other's region. This way a person's pixels
+    get what they would get without the others, and one person whose region is 1 everywhere gets
+    what no region gives. Where no region reaches, nothing is added, as with scale 0.
+
     Args:
         query: [b, tokens, channels].
         image: Key and value of the image tokens, each [b, n, channels].
-        identity: Key and value of the identity tokens, each [b, m, channels].
+        identity: Key and value of the identity tokens, each [b, m, channels]; with regions those
+            of all people, one person after the other.
         heads: Attention heads.
         scale: Weight of the identity branch, a number or [b, 1, 1].
+        regions: Per person how much its branch counts at each pixel; None for one person
+            everywhere.
 
     Returns:
         [b, tokens, channels], before the output projection.
@@ -146,8 +189,23 @@ def identity_attention(
     else:
         image_branch = _attend(query, image_key, image_value, heads)
         target = _moments(image_branch)
-    identity_branch = align_distribution(_attend(query, *identity, heads), target)
+    if regions is None:
+        identity_branch = align_distribution(_attend(query, *identity, heads), target)
+    else:
+        identity_branch = _blended(query, identity, target, heads, regions)
     return image_branch + scale * identity_branch
+
+
+def _blended(
+    query: Tensor, identity: tuple[Tensor, Tensor], target: Moments, heads: int, regions: Tensor
+) -> Tensor:
+    people = regions.shape[1]
+    blended = torch.zeros_like(query)
+    keys, values = (part.chunk(people, dim=1) for part in identity)
+    for person, (key, value) in enumerate(zip(keys, values, strict=True)):
+        aligned = align_distribution(_attend(query, key, value, heads), target)
+        blended = blended + regions[:, person, :, None] * aligned
+    return blended
 
 
 class IdentityAttnProcessor(nn.Module):
@@ -178,12 +236,14 @@ class IdentityAttnProcessor(nn.Module):
         if image_tokens.shape[1] > 1:
             image_key = per_frame(attn.to_k(image_tokens))
         scale = conditioning.identity_scale
+        query = attn.to_q(hidden_states)
         out = identity_attention(
-            attn.to_q(hidden_states),
+            query,
             (image_key, image_value),
             (per_frame(self.id_to_k(identity_tokens)), per_frame(self.id_to_v(identity_tokens))),
             heads=attn.heads,
             scale=scale[:, None, None] if isinstance(scale, Tensor) else scale,
+            regions=self._context.regions_at(query.shape[1]),
         )
         return attn.to_out[0](out)
 

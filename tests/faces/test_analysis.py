@@ -18,7 +18,7 @@ from animator_core.faces.analysis import (
     AntelopeFiles,
     DetectedFace,
     FaceAnalyzer,
-    average_embedding,
+    average_faces,
     choose_face,
     find_antelope_files,
 )
@@ -163,13 +163,16 @@ def test_a_face_cut_by_the_border_is_embedded(analyzer):
 
 def test_photographs_are_averaged():
     same = [face(embedding=(8, 6, 0)), face(embedding=(16, 12, 0))]
-    np.testing.assert_allclose(average_embedding(same, ["a", "b"]), [12, 9, 0], rtol=1e-5)
+    np.testing.assert_allclose(average_faces(same, ["a", "b"]).embedding, [12, 9, 0], rtol=1e-5)
 
 
 def test_an_outlier_is_named_and_left_out(caplog):
     faces = [face(embedding=(10, 1, 0)), face(embedding=(10, -1, 0)), face(embedding=(0, 0, 10))]
     with caplog.at_level(logging.WARNING):
-        mean = average_embedding(faces, ["front.png", "side.png", "brother.png"])
+        averaged = average_faces(faces, ["front.png", "side.png", "brother.png"])
+    mean = averaged.embedding
+    assert averaged.used == (True, True, False)
+    assert averaged.cosines[2] == pytest.approx(0, abs=1e-6)
     assert "brother.png (cosine 0.00)" in caplog.text
     assert "front.png" not in caplog.text
     np.testing.assert_allclose(mean / np.linalg.norm(mean), [1, 0, 0], atol=1e-6)
@@ -178,7 +181,7 @@ def test_an_outlier_is_named_and_left_out(caplog):
 def test_two_strangers_are_both_kept_with_a_warning(caplog):
     faces = [face(embedding=(1, 0, 0)), face(embedding=(0, 1, 0))]
     with caplog.at_level(logging.WARNING):
-        mean = average_embedding(faces, ["a.png", "b.png"])
+        mean = average_faces(faces, ["a.png", "b.png"]).embedding
     assert "a.png" in caplog.text
     assert "All are kept" in caplog.text
     assert mean[0] == pytest.approx(mean[1])
@@ -186,4 +189,4 @@ def test_two_strangers_are_both_kept_with_a_warning(caplog):
 
 def test_no_photographs():
     with pytest.raises(NoFaceError, match="No photograph"):
-        average_embedding([], [])
+        average_faces([], [])

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from comfy_host import execute, standing_person, walk
+from comfy_host import execute, one_identity, standing_person, walk
 
 ANIMATE = "StableAnimatorAnimate"
 EMPTY = {"people": [], "canvas_width": 64, "canvas_height": 64}
@@ -108,7 +108,7 @@ def test_settings_that_contradict_each_other(pack, animate, widgets, message):
 
 
 def test_an_identity_of_another_recogniser(pack, animate):
-    identity = pack.module("nodes.types").Identity(face_embedding=torch.ones(256))
+    identity = one_identity(pack, torch.ones(256))
     with pytest.raises(pack.errors.ShapeError, match=r"\(256,\)"):
         animate(poses=walk(1), identity=identity)
 

@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 import torch
-from comfy_host import execute, needs_comfyui, walk
+from comfy_host import execute, needs_comfyui, one_identity, walk
 from factory import PARTS, small_models
 from torch import nn
 
@@ -136,7 +136,7 @@ def test_becoming_streamable_changes_no_weight_and_no_result(adapter):
 def test_layers_that_cast_on_use_give_the_same_video(pack, model, mm, reference, short):
     """What ComfyUI switches on in the layers that did not fit on the device."""
     given = {"model": model, "reference": reference, "poses": walk(3), **short}
-    identity = pack.module("nodes.types").Identity(face_embedding=torch.ones(512))
+    identity = one_identity(pack, torch.ones(512))
     plain = execute(pack.nodes["StableAnimatorAnimate"], **given, identity=identity)
     networks = [getattr(model.models, part) for part in PARTS]
     layers = [m for n in networks for m in n.modules() if hasattr(m, "comfy_cast_weights")]

@@ -9,7 +9,7 @@ import comfy_host
 import numpy as np
 import pytest
 import torch
-from comfy_host import execute, standing_person, walk
+from comfy_host import execute, one_identity, standing_person, walk
 from PIL import Image
 
 LOAD, ANIMATE, DECODE = (
@@ -75,8 +75,7 @@ def test_drawn_skeletons_drive_as_the_poses_do(pack, model, animated, reference,
 def test_identity_socket_changes_the_result_unless_its_scale_is_0(
     pack, model, animated, reference, short
 ):
-    types = pack.module("nodes.types")
-    identity = types.Identity(face_embedding=torch.randn(512))
+    identity = one_identity(pack, torch.randn(512))
     given = {"model": model, "reference": reference, "poses": walk(3), "identity": identity}
     on = execute(pack.nodes[ANIMATE], **given, **short)[0]["samples"]
     off = execute(pack.nodes[ANIMATE], **given, **short, identity_scale=0.0)[0]["samples"]
@@ -93,6 +92,7 @@ def test_every_widget_reaches_the_request(pack, reference):
         "guidance_min": 1.5, "guidance_max": 2.5, "identity_scale": 0.5,
         "noise_augmentation": 0.1, "fps": 12.0, "motion_bucket_id": 60.0, "window_frames": 9,
         "window_overlap": 2, "anchor": "reference_pose", "decode_chunk_frames": 3,
+        "identity_fade": 0.25,
     }  # fmt: skip
     schema = pack.nodes[ANIMATE].GET_SCHEMA()
     assert {i.id for i in schema.inputs if comfy_host.is_widget(i)} == set(widgets)
@@ -103,12 +103,12 @@ def test_every_widget_reaches_the_request(pack, reference):
     sampling, window = made.sampling, made.window
     assert (sampling.seed, sampling.steps, sampling.fps) == (5, 3, 12.0)
     assert (sampling.motion_bucket_id, sampling.noise_augmentation) == (60.0, 0.1)
-    assert sampling.identity_scale == 0.5
+    assert (sampling.identity_scale, sampling.identity_fade) == (0.5, 0.25)
     assert (made.guidance.minimum, made.guidance.maximum) == (1.5, 2.5)
     assert (window.frames, window.overlap, window.anchor) == (9, 2, "reference_pose")
     assert made.motion.reference_pose is not None
     assert made.reference.shape == (40, 56, 3)
-    assert made.face_embedding is None
+    assert made.people == ()
 
 
 def test_decode_chunk_reaches_the_decoder(pack, model, animated, monkeypatch):
@@ -138,7 +138,7 @@ def test_the_built_in_demo_model_runs(pack, reference, short):
 def test_a_loaded_model_can_take_part_in_gradients(pack):
     """Nodes run in inference mode, whose tensors never can."""
     demo = execute(pack.nodes[LOAD])[0]
-    latents = torch.randn(1, 4, 4, 4, requires_grad=True)
+    latents = torch.randn(1, demo.models.vae.latent_channels, 4, 4, requires_grad=True)
     demo.models.vae.decode_frames(latents).sum().backward()
     assert latents.grad is not None
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comfy_host import COMFYUI_DIR, ROOT, needs_comfyui, start_comfyui, walk
+from comfy_host import COMFYUI_DIR, ROOT, needs_comfyui, standing_person, start_comfyui, walk
+from faces.onnx_faces import marker_picture, save_detector, save_recogniser, small_recogniser
 from onnx_factory import save_marker_detector, save_marker_pose_network
 from PIL import Image
 from workflow_format import WORKFLOWS, api_format, core_specs
@@ -20,6 +21,7 @@ from workflow_format import WORKFLOWS, api_format, core_specs
 pytestmark = [pytest.mark.comfyui, needs_comfyui]
 
 SMALL = {"width": 64, "height": 64, "frames": 2, "steps": 1}
+LARGE_FACES = {"width": 192, "height": 192}  # of at least 16 px, to be refined
 
 
 class QuietServer:
@@ -69,9 +71,22 @@ def inputs(comfyui, tmp_path) -> Path:
     Image.fromarray(_marked_picture(2)).save(place / "reference.png")
     (place / "dance.json").write_text(json.dumps(walk(3)), encoding="utf-8")
     (place / "reference_pose.json").write_text(json.dumps(walk(1)), encoding="utf-8")
-    for name in ("dance_skeleton.mp4", "drive.mp4"):
+    pair = [standing_person(x)["people"][0] for x in (0.25, 0.75)]
+    couple = [{**standing_person(), "people": pair}] * 3
+    (place / "two_dancers.json").write_text(json.dumps(couple), encoding="utf-8")
+    for name in ("dance_skeleton.mp4", "drive.mp4", "generated.mp4"):
         _write_video(place / name)
     return place
+
+
+def _give_faces(place: Path) -> None:
+    """Face networks in miniature, and photographs with faces that these can find."""
+    folder = place.parent / "models" / "antelopev2"
+    folder.mkdir()
+    save_detector(folder / "scrfd_10g_bnkps.onnx")
+    save_recogniser(folder / "glintr100.onnx", small_recogniser(num_features=512))
+    for name, centres in (("reference", [(200, 320)]), ("couple", [(200, 160), (200, 480)])):
+        Image.fromarray(marker_picture(640, 640, centres)).save(place / f"{name}.png")
 
 
 def _marked_picture(index: int) -> np.ndarray:
@@ -115,6 +130,8 @@ def _small_prompt(path: Path, specs: dict[str, Any]) -> dict[str, Any]:
     for entry in prompt.values():
         if entry["class_type"] == "StableAnimatorAnimate":
             entry["inputs"].update(SMALL)
+            if "refiner" in entry["inputs"]:
+                entry["inputs"].update(LARGE_FACES)
     return prompt
 
 
@@ -126,6 +143,8 @@ def test_workflow_runs(inputs, specs, path):
         networks.mkdir()
         save_marker_detector(networks / "yolox_l.onnx")
         save_marker_pose_network(networks / "dw-ll_ucoco_384.onnx")
+    if any(e["class_type"] == "StableAnimatorEncodeFace" for e in prompt.values()):
+        _give_faces(inputs)
     executor, _server = _run(prompt)
     assert executor.success, executor.status_messages[-1]
     shown = executor.history_result["outputs"]
