@@ -13,7 +13,7 @@ from ..pose.interchange import load_poses
 from ..pose.keypoints import PoseSequence, save_pose_file
 from .output import check_writable
 
-__all__ = ["run_align_poses", "run_draw_poses", "run_extract_poses"]
+__all__ = ["network_paths", "run_align_poses", "run_draw_poses", "run_extract_poses"]
 
 _CHUNK = 16
 
@@ -84,7 +84,7 @@ def run_extract_poses(args: Any, console: Console) -> int:
 
     config = ExtractionConfig(people=_people(args.people), confidence=args.confidence)
     check_writable(args.output)
-    detector, pose_model = _network_paths(args)
+    detector, pose_model = network_paths(args)
     extractor = PoseExtractor(detector, pose_model)
     console.say(f"Running on {' and '.join(extractor.providers)}")
     frames = extractor.extract(read_frames(args.input, args.frames or None), config, console)
@@ -99,7 +99,7 @@ def _people(choice: str) -> Any:
     return int(choice) if choice.isdecimal() else choice
 
 
-def _network_paths(args: Any) -> tuple[Path, Path]:
+def network_paths(args: Any) -> tuple[Path, Path]:
     """Detector and pose network: named, or found in the models folder."""
     from ..checkpoints.manifest import ONNX_FILES
 

@@ -9,14 +9,18 @@ from typing import Any
 from ..console import Console
 from ..errors import CancelledError, ConfigError
 from ..interfaces import Monitor, Progress
+from .poses import network_paths
 
-__all__ = ["run_encode_clips", "run_train", "run_train_aligner"]
+__all__ = ["run_encode_clips", "run_prepare_data", "run_train", "run_train_aligner"]
 
 _TASKS: Mapping[str, tuple[str, str]] = {
     "animation": ("animation_run", "train_animation"),
     "vae": ("vae", "train_vae"),
     "recogniser": ("recogniser", "train_recogniser"),
     "image_encoder": ("image_encoder", "train_image_encoder"),
+    "face_detector": ("detectors_face", "train_face_detector"),
+    "person_detector": ("detectors_person", "train_person_detector"),
+    "pose_detector": ("detectors_pose", "train_pose_detector"),
 }
 """`task` of a settings file → module in `training` and function."""
 
@@ -98,6 +102,35 @@ def run_encode_clips(args: Any, console: Console) -> int:
         raise ConfigError(f"{args.config} has the task {task}; encode-clips needs animation.")
     folder = encode_training_clips(content, args.config, part=_part(args.part), monitor=console)
     console.result(folder)
+    return 0
+
+
+def run_prepare_data(args: Any, console: Console) -> int:
+    """Make training data in the published layout from videos.
+
+    Raises:
+        AnimatorError: If networks are missing, or no video could be used.
+    """
+    from ..faces.analysis import FaceAnalyzer, find_antelope_files
+    from ..pose.extraction import PoseExtractor
+    from ..training.preparation import PreparationConfig, VideoPreparer, prepare_videos
+
+    config = PreparationConfig(
+        output=args.output, max_frames=args.frames, least_seen=args.least_seen
+    )
+    detector, pose_model = network_paths(args)
+    preparer = VideoPreparer(
+        config,
+        PoseExtractor(detector, pose_model),
+        FaceAnalyzer(find_antelope_files(args.faces or args.models)),
+    )
+    report = prepare_videos(args.videos, preparer, console)
+    for video, reason in report.skipped.items():
+        console.complain(f"skipped {video}: {reason}")
+    console.say(
+        f"{args.output}: {report.made} videos prepared, {report.known} were there already, "
+        f"{len(report.skipped)} skipped"
+    )
     return 0
 
 

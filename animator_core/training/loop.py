@@ -395,10 +395,13 @@ class _Run:
 
 
 def _accelerator(config: LoopConfig) -> Accelerator:
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
 
+    # temporal layers are not used by single pictures, and some keys never count
+    several = DistributedDataParallelKwargs(find_unused_parameters=True)
     try:
         accelerator = Accelerator(
+            kwargs_handlers=[several],
             mixed_precision=config.precision,
             gradient_accumulation_steps=config.accumulation,
             log_with=config.tracker or None,
