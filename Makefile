@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools-ready
 
-.PHONY: demo test check format bench clean help
+.PHONY: demo gallery test check format bench clean help
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -23,6 +23,9 @@ $(TOOLS): $(READY) requirements-dev.txt
 
 demo: $(READY) ## animate something real; writes demo.mp4 and demo_sheet.png
 	$(BIN)/python -m animator_core demo --output demo.mp4
+
+gallery: $(READY) ## animate many scenes, parts on and off; writes gallery/
+	$(BIN)/python -m animator_core gallery --output gallery
 
 test: $(TOOLS) ## every test that needs no GPU and no ComfyUI checkout
 	$(BIN)/python -m pytest --cov --cov-report=term

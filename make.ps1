@@ -1,4 +1,4 @@
-# Windows: .\make.ps1 demo   or   .\make.ps1 test   (also: check, bench)
+# Windows: .\make.ps1 demo   or   .\make.ps1 test   (also: gallery, check, bench)
 param([string]$Target = "demo")
 $ErrorActionPreference = "Stop"
 Set-Location $PSScriptRoot
@@ -10,10 +10,11 @@ if (-not (Test-Path $Python)) { Invoke-Checked python -m venv .venv }
 $Pip = @("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", "constraints.txt")
 Invoke-Checked $Python @Pip torch
 Invoke-Checked $Python @Pip -r requirements.txt
-if ($Target -ne "demo") { Invoke-Checked $Python @Pip -r requirements-dev.txt }
+if ($Target -notin "demo", "gallery") { Invoke-Checked $Python @Pip -r requirements-dev.txt }
 
 switch ($Target) {
     "demo" { Invoke-Checked $Python -m animator_core demo --output demo.mp4 }
+    "gallery" { Invoke-Checked $Python -m animator_core gallery --output gallery }
     "test" { Invoke-Checked $Python -m pytest --cov --cov-report=term }
     "check" {
         Invoke-Checked $Python -m ruff format --check .
@@ -22,5 +23,5 @@ switch ($Target) {
         Invoke-Checked .venv\Scripts\lint-imports.exe
     }
     "bench" { Get-ChildItem benchmarks\*.py | ForEach-Object { Invoke-Checked $Python $_.FullName } }
-    default { Write-Error "unknown target $Target; use demo, test, check or bench" }
+    default { Write-Error "unknown target $Target; use demo, gallery, test, check or bench" }
 }

@@ -30,6 +30,7 @@ EXIT_CANCELLED = 130  # as after a signal
 
 _COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("demo", "run_demo"),
+    "gallery": ("demo", "run_gallery"),
     "animate": ("animate", "run_animate"),
     "extract-poses": ("poses", "run_extract_poses"),
     "align-poses": ("poses", "run_align_poses"),
@@ -39,6 +40,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "train": ("training", "run_train"),
     "train-aligner": ("training", "run_train_aligner"),
     "encode-clips": ("training", "run_encode_clips"),
+    "prepare-data": ("training", "run_prepare_data"),
     "convert": ("weights", "run_convert"),
     "download": ("weights", "run_download"),
     "doctor": ("weights", "run_doctor"),
@@ -48,6 +50,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
 _METHODS = ("learned", "procrustes", "rescale", "none")
 _ANCHORS = ("first_frame", "reference_pose", "none")
 _EVALUATED = "l1,psnr,psnr_published,ssim,lpips,fvd,csim"
+_DRAW_MODES = ("exact", "thick", "fast")
 _MODELS_FOLDER = "models"
 
 
@@ -172,6 +175,9 @@ def build_parser() -> argparse.ArgumentParser:
         )
 
     _add_demo(add("demo", "animate a drawn person with the built-in model"))
+    _add_gallery(
+        add("gallery", "animate many drawn scenes: parts on and off, two people, an animal")
+    )
     _add_animate(add("animate", "animate a reference picture by a driving motion"))
     _add_extract(add("extract-poses", "find the poses of people in a video or picture"))
     _add_align(add("align-poses", "carry driving poses to the reference's size and place"))
@@ -185,9 +191,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="demo.mp4", help="video; a contact sheet goes beside")
-    parser.add_argument("--frames", type=int, default=20, help="length")
-    parser.add_argument("--steps", type=int, default=3, help="denoising steps")
-    parser.add_argument("--seed", type=int, default=0, help="of motion and noise")
+    _add_scenes(parser)
+
+
+def _add_gallery(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", default="gallery", metavar="FOLDER", help="of the videos")
+    _add_scenes(parser)
+
+
+def _add_scenes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", type=int, default=16, help="length")
+    parser.add_argument("--steps", type=int, help="denoising steps; few if left out")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
     _add_device(parser)
 
 
@@ -218,11 +233,13 @@ def _add_animate(parser: argparse.ArgumentParser) -> None:
     add("--precision", default="auto", choices=("auto", "fp32", "fp16", "bf16"), help="of weights")
     _add_device(parser)
     add = parser.add_argument_group("sampling").add_argument
-    steps_help = f"denoising steps; {sampling.steps} if left out, or fewer for an untrained model"
+    steps_help = f"denoising steps; {sampling.steps} if left out, or fewer for the built-in model"
     add("--steps", type=int, help=steps_help)
     add("--seed", type=int, default=sampling.seed, help="of all noise")
-    add("--guidance-min", type=float, default=guidance.minimum, help="guidance at the first frame")
-    add("--guidance-max", type=float, default=guidance.maximum, help="guidance at the last frame")
+    least, most = (f"; {value:g} if left out" for value in (guidance.minimum, guidance.maximum))
+    note = ", or 1 for the built-in model"
+    add("--guidance-min", type=float, help=f"guidance at the first frame{least}{note}")
+    add("--guidance-max", type=float, help=f"guidance at the last frame{most}{note}")
     add("--window", type=int, default=window.frames, help="frames sampled together")
     add("--overlap", type=int, default=window.overlap, help="frames that windows share")
     add(
@@ -239,7 +256,7 @@ def _add_animate_parts(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("poses").add_argument
     add("--reference-poses", metavar="JSON", help="keypoints of the reference picture")
     add("--align", choices=_METHODS, help="to --reference-poses; learned if these are given")
-    add("--draw-mode", default="exact", choices=("exact", "fast"), help="of skeleton pictures")
+    add("--draw-mode", default="exact", choices=_DRAW_MODES, help="of skeleton pictures")
     sampling = SamplingConfig()
     add = parser.add_argument_group("identity").add_argument
     add(
@@ -297,7 +314,7 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="FOLDER_OR_VIDEO", help="pictures or .mp4")
     add("--width", type=int, help="in pixels; the canvas's if left out")
     add("--height", type=int, help="likewise; with both given, poses are stretched to the size")
-    add("--mode", default="exact", choices=("exact", "fast"), help="as the reference, or smooth")
+    add("--mode", default="exact", choices=_DRAW_MODES, help="as the reference, thick, or smooth")
     add("--fps", type=float, default=8.0, help="of a video")
 
 
@@ -349,6 +366,15 @@ def _add_training(add_command: Any) -> None:
     ).add_argument
     add("config", metavar="CONFIG.toml", help="settings of the training")
     add("--part", default="0/1", metavar="I/N", help="one of N parts, for N processes at once")
+    add = add_command("prepare-data", "make training data from videos").add_argument
+    add("--videos", required=True, metavar="FOLDER", help="videos, or folders of pictures")
+    add("--output", required=True, metavar="FOLDER", help="gets rec/ and vec/ with a folder each")
+    add("--models", default=_MODELS_FOLDER, metavar="DIR", help="with DWPose/ and antelopev2/")
+    add("--detector", metavar="ONNX", help="YOLOX person detector, instead of the folder's")
+    add("--pose-model", metavar="ONNX", help="RTMPose whole-body network, likewise")
+    add("--faces", metavar="DIR", help="antelopev2, instead of the folder's")
+    add("--frames", type=int, default=0, help="of a video, at most; 0 is all")
+    add("--least-seen", type=float, default=0.5, help="share of frames that must show a person")
 
 
 def _add_weights(add_command: Any) -> None:

@@ -19,10 +19,12 @@ import latent_preview
 import torch
 from torch import nn
 
+from .demo.model import DEMO_FOLDER
 from .errors import CheckpointError, MediaError
 from .interfaces import Precision, Progress, resolve_dtype
 
 __all__ = [
+    "BUILT_IN",
     "ComfyDeviceManager",
     "ComfyMonitor",
     "face_folder",
@@ -37,6 +39,9 @@ __all__ = [
     "show_text",
     "weight_dtype",
 ]
+
+BUILT_IN = "demo (built-in)"
+"""The choice of what ships inside this pack."""
 
 _FOLDER = "stableanimator"
 _PREVIEWED = comfy.latent_formats.SD15()
@@ -232,16 +237,23 @@ def _installed_onnx() -> dict[str, Path]:
 
 
 def onnx_choices(published: str) -> list[str]:
-    """Names of installed ONNX files; the published one comes first, installed or not."""
-    return [published, *(name for name in sorted(_installed_onnx()) if name != published)]
+    """Names of ONNX files: the published one, installed or not, the built-in one, then others."""
+    others = [name for name in sorted(_installed_onnx()) if name != published]
+    return [published, BUILT_IN, *others]
 
 
-def onnx_path(choice: str) -> Path:
-    """An installed ONNX file; one of the same name in another folder serves too.
+def onnx_path(choice: str, published: str) -> Path:
+    """The file of a choice; one of the same name in another folder serves too.
+
+    Args:
+        choice: One of `onnx_choices`.
+        published: Name of the published file, whose place the built-in one takes.
 
     Raises:
         CheckpointError: If it is not installed.
     """
+    if choice == BUILT_IN:
+        return DEMO_FOLDER / published
     installed = _installed_onnx()
     name = choice.rpartition("/")[2]
     same_name = [path for path in installed.values() if path.name == name]

@@ -55,7 +55,8 @@ class AnimateWithIDAdapter(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: LoadedModel, refiner=None, **settings) -> io.NodeOutput:
+    def execute(cls, model: LoadedModel, identity=None, refiner=None, **settings) -> io.NodeOutput:
+        from .families import check_identity
         from .translation import (
             animation_request,
             frames_to_image,
@@ -64,8 +65,10 @@ class AnimateWithIDAdapter(io.ComfyNode):
             similarity_image,
         )
 
+        check_identity(identity, model)
         monitor = ComfyMonitor()
-        animator, request = model.animator(monitor), animation_request(**settings)
+        animator = model.animator(monitor)
+        request = animation_request(identity=identity, **settings)
         correction = refiner_for(refiner, request, model, monitor)
         latents = animator.sample(request, correct_denoised=correction)
         decode = DecodeConfig(chunk_frames=settings["decode_chunk_frames"])

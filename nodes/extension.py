@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from ..animator_core.comfy_adapter import register_model_folder
 from .alignment import AlignPose, PoseOverlay
 from .animation import AnimateWithIDAdapter, DecodeAnimation
+from .demo import DemoCharacter
 from .extraction import CleanPoses, ExtractPoses
 from .identity import EncodeFace, FaceSimilarity, HJBFaceRefine
 from .loading import LoadStableAnimator
@@ -31,6 +32,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadPoses,
     SavePoses,
     AnimationMetrics,
+    DemoCharacter,
 ]
 
 

@@ -27,13 +27,15 @@ class ExtractPoses(io.ComfyNode):
                     "detector",
                     options=onnx_choices(_DETECTOR),
                     default=_DETECTOR,
-                    tooltip="Person detector (YOLOX, ONNX) in models/stableanimator.",
+                    tooltip="Person detector (YOLOX, ONNX) in models/stableanimator. The "
+                    "built-in one knows drawn characters only.",
                 ),
                 io.Combo.Input(
                     "pose_network",
                     options=onnx_choices(_POSE_NETWORK),
                     default=_POSE_NETWORK,
-                    tooltip="Whole-body pose network (RTMPose, ONNX) in models/stableanimator.",
+                    tooltip="Whole-body pose network (RTMPose, ONNX) in models/stableanimator. The "
+                    "built-in one knows drawn characters only.",
                 ),
                 io.Combo.Input(
                     "people",
@@ -71,7 +73,8 @@ class ExtractPoses(io.ComfyNode):
         from ..animator_core.pose.keypoints import to_pose_keypoint
         from .translation import Uint8Frames, overlay_image
 
-        extractor = PoseExtractor(onnx_path(detector), onnx_path(pose_network))
+        networks = onnx_path(detector, _DETECTOR), onnx_path(pose_network, _POSE_NETWORK)
+        extractor = PoseExtractor(*networks)
         choice = person if people == "chosen" else people
         config = ExtractionConfig(people=choice, confidence=confidence)
         frames = extractor.extract(Uint8Frames(images), config, ComfyMonitor())

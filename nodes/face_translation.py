@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,9 @@ from ..animator_core.frames import from_model_range, to_model_range
 from ..animator_core.interfaces import Monitor
 from ..animator_core.people import PersonIdentity, check_people
 from ..animator_core.pose.keypoints import part_array, scale_to_canvas
+from .families import family_folder
 from .translation import Uint8Frames, driving_frames
-from .types import Identity
+from .types import Family, Identity
 
 __all__ = [
     "EncodedFaces",
@@ -55,9 +55,17 @@ class EncodedFaces:
     note: str
 
 
-def open_analyzer(folder: Path, threshold: float) -> FaceAnalyzer:
-    """Face detector and recogniser of a folder."""
-    return FaceAnalyzer(find_antelope_files(folder), threshold=threshold)
+def open_analyzer(family: Family, threshold: float) -> FaceAnalyzer:
+    """Face detector and recogniser of a family.
+
+    Args:
+        family: Whose.
+        threshold: Least detection score, 0..1.
+
+    Raises:
+        CheckpointError: If they are not installed.
+    """
+    return FaceAnalyzer(find_antelope_files(family_folder(family)), threshold=threshold)
 
 
 def encode_faces(images: Tensor, analyzer: FaceAnalyzer, index: int | None) -> EncodedFaces:

@@ -7,9 +7,17 @@ import json
 import torch
 from comfy_api.latest import io
 
-from ..animator_core.comfy_adapter import ComfyMonitor, face_folder, show_text
+from ..animator_core.comfy_adapter import ComfyMonitor, show_text
 from ..animator_core.config import FaceRefineConfig
-from .types import CATEGORY, Identity, IdentitySocket, RefinerSocket
+from .types import (
+    CATEGORY,
+    Identity,
+    IdentitySocket,
+    LoadedModel,
+    ModelSocket,
+    Refiner,
+    RefinerSocket,
+)
 
 _REFINE = FaceRefineConfig()
 
@@ -25,6 +33,25 @@ def _threshold_input() -> io.Float.Input:
     )
 
 
+def _model_input() -> io.Input:
+    return ModelSocket.Input(
+        "model",
+        optional=True,
+        tooltip="From Load StableAnimator: its own face networks are used. Not connected: "
+        "antelopev2, which the published weights were trained with.",
+    )
+
+
+def checked_model_input() -> io.Input:
+    """A model socket beside an identity, which already says whose networks it needs."""
+    return ModelSocket.Input(
+        "model",
+        optional=True,
+        tooltip="From Load StableAnimator, to check that the identity was encoded for it. Not "
+        "connected: the networks that encoded the identity are used.",
+    )
+
+
 class EncodeFace(io.ComfyNode):
     """Turns photographs of a face into an identity."""
 
@@ -35,8 +62,8 @@ class EncodeFace(io.ComfyNode):
             display_name="Encode Face",
             category=CATEGORY,
             description="Finds the face in one or several photographs of the same person and "
-            "encodes it for the ID adapter. Needs insightface's antelopev2 (for non-commercial "
-            "research only).",
+            "encodes it for the ID adapter. Published weights need insightface's antelopev2 (for "
+            "non-commercial research only); the built-in demo has its own networks.",
             inputs=[
                 io.Image.Input("images", tooltip="One photograph, or several of one person."),
                 io.Combo.Input(
@@ -68,6 +95,7 @@ class EncodeFace(io.ComfyNode):
                     tooltip="Where the face acts, one mask for all frames or one for each. Not "
                     "connected: everywhere, or with several people at the person's head.",
                 ),
+                _model_input(),
             ],
             outputs=[
                 IdentitySocket.Output(display_name="identity", tooltip="For Animate."),
@@ -79,13 +107,14 @@ class EncodeFace(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, face, face_index, threshold, person, region=None) -> io.NodeOutput:
+    def execute(cls, images, threshold, person, region=None, model=None, **choice) -> io.NodeOutput:
         from ..animator_core.people import PersonIdentity, check_people
         from .face_translation import encode_faces, open_analyzer
+        from .families import family_of
 
-        analyzer = open_analyzer(face_folder(), threshold)
-        index = face_index if face == "chosen" else None
-        result = encode_faces(images, analyzer, index)
+        family = family_of(model)
+        index = choice["face_index"] if choice["face"] == "chosen" else None
+        result = encode_faces(images, open_analyzer(family, threshold), index)
         show_text(result.note, cls.hidden.unique_id)
         encoded = PersonIdentity(
             face_embedding=torch.from_numpy(result.embedding).float(),
@@ -93,7 +122,7 @@ class EncodeFace(io.ComfyNode):
             region=region,
         )
         check_people([encoded])
-        return io.NodeOutput(Identity(people=(encoded,)), result.preview)
+        return io.NodeOutput(Identity(people=(encoded,), family=family), result.preview)
 
 
 class HJBFaceRefine(io.ComfyNode):
@@ -157,20 +186,21 @@ class HJBFaceRefine(io.ComfyNode):
                     tooltip="Where the face is, one mask per frame. Not connected: the motion's "
                     "keypoints say it.",
                 ),
+                _model_input(),
             ],
             outputs=[RefinerSocket.Output(display_name="refiner", tooltip="For Animate.")],
         )
 
     @classmethod
-    def execute(cls, face_masks=None, **settings) -> io.NodeOutput:
+    def execute(cls, face_masks=None, model=None, **settings) -> io.NodeOutput:
         from ..animator_core.refining import FaceRefinement, load_recogniser
+        from .families import family_folder, family_of
 
-        config = FaceRefineConfig(**settings)
+        config, family = FaceRefineConfig(**settings), family_of(model)
         with torch.inference_mode(False):  # gradients pass through the recogniser
-            recogniser = load_recogniser(face_folder())
-        return io.NodeOutput(
-            FaceRefinement(config=config, recogniser=recogniser, face_masks=face_masks)
-        )
+            recogniser = load_recogniser(family_folder(family))
+        wanted = FaceRefinement(config=config, recogniser=recogniser, face_masks=face_masks)
+        return io.NodeOutput(Refiner(refinement=wanted, family=family))
 
 
 class FaceSimilarity(io.ComfyNode):
@@ -188,6 +218,7 @@ class FaceSimilarity(io.ComfyNode):
                 io.Image.Input("images", tooltip="Frames to measure."),
                 IdentitySocket.Input("identity", tooltip="The reference face."),
                 _threshold_input(),
+                checked_model_input(),
             ],
             outputs=[
                 io.Float.Output(
@@ -206,11 +237,15 @@ class FaceSimilarity(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, identity: Identity, threshold) -> io.NodeOutput:
+    def execute(
+        cls, images, identity: Identity, threshold, model: LoadedModel | None = None
+    ) -> io.NodeOutput:
         from ..animator_core.faces.similarity import draw_curves
         from .face_translation import open_analyzer, similarity_curves
+        from .families import check_identity
 
-        analyzer = open_analyzer(face_folder(), threshold)
+        check_identity(identity, model)
+        analyzer = open_analyzer(identity.family, threshold)
         curves = similarity_curves(images, identity.people, analyzer, ComfyMonitor())
         picture = torch.from_numpy(draw_curves(curves).copy())[None].float() / 255
         rows = [[v if v == v else None for v in curve.values] for curve in curves]

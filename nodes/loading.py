@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..animator_core.comfy_adapter import (
+    BUILT_IN,
     ComfyDeviceManager,
     model_choices,
     model_folder,
@@ -13,8 +14,6 @@ from ..animator_core.comfy_adapter import (
 )
 from ..animator_core.models.bundle import AnimatorModels
 from .types import CATEGORY, LoadedModel, ModelSocket
-
-DEMO_CHOICE = "demo (built-in)"
 
 
 class LoadStableAnimator(io.ComfyNode):
@@ -31,8 +30,8 @@ class LoadStableAnimator(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
-                    options=[DEMO_CHOICE, *model_choices()],
-                    default=DEMO_CHOICE,
+                    options=[BUILT_IN, *model_choices()],
+                    default=BUILT_IN,
                     tooltip="A folder in models/stableanimator with SVD and Animation in it, or "
                     "the small built-in demo model, which needs no download.",
                 ),
@@ -56,11 +55,14 @@ class LoadStableAnimator(io.ComfyNode):
         # which the face refinement needs.
         with torch.inference_mode(False):
             models = _load(checkpoint, weight_dtype(precision))
-        return io.NodeOutput(LoadedModel(models=models, devices=ComfyDeviceManager()))
+        family = "built-in" if checkpoint == BUILT_IN else "published"
+        return io.NodeOutput(
+            LoadedModel(models=models, devices=ComfyDeviceManager(), family=family)
+        )
 
 
 def _load(checkpoint: str, dtype: torch.dtype) -> AnimatorModels:
-    if checkpoint == DEMO_CHOICE:
+    if checkpoint == BUILT_IN:
         from ..animator_core.demo.model import load_demo_models
 
         return load_demo_models(dtype)

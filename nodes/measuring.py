@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -79,19 +78,16 @@ class Measured:
     note: str
 
 
-def face_measure(
-    folder: Callable[[], Path], identity: Identity | None, threshold: float
-) -> CsimMeasure | None:
+def face_measure(identity: Identity | None, threshold: float) -> CsimMeasure | None:
     """CSIM against an identity; None without one, and then no network is opened.
 
     Args:
-        folder: Where antelopev2 is.
-        identity: The face.
+        identity: The face; the networks that encoded it are used.
         threshold: Least detection score, 0..1.
     """
     if identity is None:
         return None
-    return CsimMeasure(open_analyzer(folder(), threshold), identity.face_embedding.numpy())
+    return CsimMeasure(open_analyzer(identity.family, threshold), identity.face_embedding.numpy())
 
 
 def measure_frames(inputs: MetricInputs, monitor: Monitor) -> Measured:

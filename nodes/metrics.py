@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..animator_core.comfy_adapter import ComfyMonitor, face_folder, show_text
+from ..animator_core.comfy_adapter import ComfyMonitor, show_text
+from .identity import checked_model_input
 from .types import CATEGORY, Identity, IdentitySocket, PoseSocket
 
 _NOT_MEASURED = "NaN where it was not measured."
@@ -64,6 +65,7 @@ class AnimationMetrics(io.ComfyNode):
                     step=0.05,
                     tooltip="Least certainty of the face detector.",
                 ),
+                checked_model_input(),
             ],
             outputs=[
                 io.String.Output(
@@ -98,11 +100,13 @@ class AnimationMetrics(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images, threshold, identity: Identity | None = None, **settings
+        cls, images, threshold, identity: Identity | None = None, model=None, **settings
     ) -> io.NodeOutput:
+        from .families import check_identity
         from .measuring import MetricInputs, face_measure, measure_frames
 
-        csim = face_measure(face_folder, identity, threshold)
+        check_identity(identity, model)
+        csim = face_measure(identity, threshold)
         inputs = MetricInputs(images=images, csim=csim, **settings)
         measured = measure_frames(inputs, ComfyMonitor())
         show_text(measured.note, cls.hidden.unique_id)

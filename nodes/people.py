@@ -100,8 +100,9 @@ class CombineIdentities(io.ComfyNode):
     @classmethod
     def execute(cls, first, second, third=None, fourth=None) -> io.NodeOutput:
         from .face_translation import combined_people, people_note
+        from .families import check_families
 
         given = [identity for identity in (first, second, third, fourth) if identity is not None]
-        people = combined_people(given)
+        family, people = check_families(given), combined_people(given)
         show_text(people_note(people), cls.hidden.unique_id)
-        return io.NodeOutput(Identity(people=people))
+        return io.NodeOutput(Identity(people=people, family=family))

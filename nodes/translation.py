@@ -17,13 +17,14 @@ from ..animator_core.frames import fit_picture, picture_to_uint8
 from ..animator_core.pipeline import AnimationRequest
 from ..animator_core.pose.drawing import overlay_pose
 from ..animator_core.pose.keypoints import FramePose, PoseSequence, from_pose_keypoint
-from .types import Identity, LoadedModel
+from .families import check_refiner
+from .types import Identity, LoadedModel, Refiner
 
 if TYPE_CHECKING:
     from ..animator_core.interfaces import Monitor
     from ..animator_core.models.vae import VideoVAE
     from ..animator_core.pose.alignment_config import AlignmentResult
-    from ..animator_core.refining import FaceRefinement, PeopleRefiner
+    from ..animator_core.refining import PeopleRefiner
 
 __all__ = [
     "Uint8Frames",
@@ -207,20 +208,25 @@ def alignment_note(result: AlignmentResult) -> str:
 
 
 def refiner_for(
-    refiner: FaceRefinement | None,
+    refiner: Refiner | None,
     request: AnimationRequest,
     model: LoadedModel,
     monitor: Monitor,
 ) -> PeopleRefiner | None:
-    """The refiner of one run, or None if the socket is not connected."""
+    """The refiner of one run, or None if the socket is not connected.
+
+    Raises:
+        ConfigError: If it belongs to another family than the model.
+    """
     if refiner is None:
         return None
+    check_refiner(refiner, model)
     from ..animator_core.refining import build_refiner
 
     return build_refiner(
         request,
         model.models,
-        refiner,
+        refiner.refinement,
         devices=model.devices,
         monitor=monitor,
     )

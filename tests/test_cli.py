@@ -245,39 +245,6 @@ def test_too_little_memory_is_told_plainly(inputs, model, tmp_path, monkeypatch,
     assert_fails(words, capsys, "80 GiB", "Lower --width")
 
 
-# demo ------------------------------------------------------------------------------------------
-
-
-def test_demo_writes_video_and_sheet(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "animator_core.commands.demo.load_demo_models", lambda dtype: small_models()
-    )
-    output = tmp_path / "nice.mp4"
-    words = ["demo", "--output", str(output), "--frames", "4", "--steps", "1", "--device", "cpu"]
-    assert main(words) == 0
-    shown = capsys.readouterr().out
-    for text in ("UNTRAINED", "conditioning", "sampling", "decoding and writing", "nice_sheet.png"):
-        assert text in shown
-    frames = list(read_frames(output))
-    assert len(frames) == 4
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["nice.mp4", "nice_sheet.png"]
-    with Image.open(tmp_path / "nice_sheet.png") as sheet:
-        assert sheet.width > sheet.height / 2
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [(["--frames", "0"], "0 frames"), (["--steps", "0"], "steps is 0")],
-)
-def test_demo_refuses_bad_settings(tmp_path, capsys, words, expected):
-    assert_fails(["demo", "--output", str(tmp_path / "demo.mp4"), *words], capsys, expected)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_demo_refuses_a_folder(tmp_path, capsys):
-    assert_fails(["demo", "--output", str(tmp_path / "demo")], capsys, "suffix")
-
-
 def test_animate_keeps_and_refines_a_face(inputs, model, tmp_path, capsys):
     from faces.onnx_faces import (
         marker_picture,

@@ -19,7 +19,7 @@ from ..config import (
     WindowConfig,
 )
 from ..console import Console
-from ..demo.model import DEMO_STEPS
+from ..demo.model import DEMO_GUIDANCE, DEMO_STEPS
 from ..driving import DrivingMotion
 from ..errors import ConfigError
 from ..frames import fit_picture, load_picture, picture_to_uint8
@@ -57,7 +57,7 @@ def run_animate(args: Any, console: Console) -> int:
         identity_scale=args.identity_scale,
         identity_fade=args.identity_fade,
     )
-    guidance = GuidanceConfig(minimum=args.guidance_min, maximum=args.guidance_max)
+    guidance = _guidance(args)
     window = WindowConfig(frames=args.window, overlap=args.overlap, anchor=args.anchor)
     decoding = DecodeConfig(chunk_frames=args.decode_chunk)
     refining = refine_config(args, sampling.steps)
@@ -98,6 +98,15 @@ def _steps(args: Any) -> int:
     if args.steps is not None:
         return args.steps
     return DEMO_STEPS if args.model == DEMO_MODEL else SamplingConfig().steps
+
+
+def _guidance(args: Any) -> GuidanceConfig:
+    built_in, default = args.model == DEMO_MODEL, GuidanceConfig()
+    low, high = args.guidance_min, args.guidance_max
+    return GuidanceConfig(
+        minimum=(DEMO_GUIDANCE if built_in else default.minimum) if low is None else low,
+        maximum=(DEMO_GUIDANCE if built_in else default.maximum) if high is None else high,
+    )
 
 
 def write_animation(

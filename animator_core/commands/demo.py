@@ -1,63 +1,108 @@
-"""The command `demo`: a drawn person, a drawn motion, the small model, every stage."""
+"""The commands `demo` and `gallery`: drawn people, drawn motions, the built-in model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
-from ..config import SamplingConfig
 from ..console import Console
-from ..demo.character import draw_character
-from ..demo.identity import Character
-from ..demo.model import DEMO_NOTICE, DEMO_SIZE, demo_face_embedding, load_demo_models
-from ..demo.motion import dance_motion, standing_pose
-from ..driving import DrivingMotion
+from ..demo.model import DEMO_STEPS
 from ..errors import ConfigError
-from ..frames import picture_to_uint8
-from ..interfaces import resolve_dtype
-from ..pipeline import AnimationRequest, Animator
+from ..evaluation.misalign import Misalignment
+from ..evaluation.writing import write_text
 from ..pose.drawing import draw_pose
-from ..pose.keypoints import PoseSequence
+from ..training.drawn_clips import DrawnClipConfig
 from ..video import VideoWriter
 from .animate import describe_times
 from .models import make_devices
 from .output import check_writable, save_picture
+from .panels import PANEL_PX, Picture, Row, panel, row_of_panels, sheet_of_rows
+from .showcase import Performed, Scene, Theatre, stage
 
-__all__ = ["run_demo"]
+__all__ = ["demo_scene", "gallery_scenes", "run_demo", "run_gallery"]
 
-Picture = NDArray[np.uint8]
+DEMO_NUMBER, FACE_NUMBER, LONG_NUMBER, PAIR_NUMBER, ANIMAL_NUMBER = 5, 13, 12, 6, 8
+"""Held-out clips of the scenes: chosen by what they show, before anything was generated."""
 
-DEMO_FPS = 8
-_CANVAS = 512  # of the motion [px]
-_PANEL = 256  # side of one picture in the video [px]
-_MARGIN = 8
-_LINE = 26  # height of a line of text [px]
-_PAPER, _TEXT, _WARNING = (250, 248, 244), (52, 46, 50), (176, 40, 40)
-_TITLES = ("reference picture", "driving motion", "model output")
-_CAPTION = "UNTRAINED model with random weights: its output is noise"
+_LONG_FRAMES = 96
 _SHEET_COLUMNS = 6
+_WHOLE_BODIES = DrawnClipConfig(pairs=0.0, close_ups=0.0, half_bodies=1.0)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shown:
-    """What the finished video shows in one frame, each [_PANEL, _PANEL, 3]."""
+def demo_scene(frames: int, seed: int) -> Scene:
+    """A held-out character and a held-out motion that does not fit it.
 
-    reference: Picture
-    skeleton: Picture
-    output: Picture
+    Args:
+        frames: Length.
+        seed: Of the noise.
+    """
+    size = _WHOLE_BODIES.width
+    return Scene(
+        name="demo",
+        title="a motion that does not fit, aligned",
+        number=DEMO_NUMBER,
+        data=replace(_WHOLE_BODIES, frames=frames),
+        misalignment=Misalignment(
+            angle_deg=14.0,
+            scale=0.72,
+            shift_px=(0.14 * size, -0.08 * size),
+            centre_px=(size / 2, size / 2),
+        ),
+        seed=seed,
+    )
 
-    def panels(self) -> tuple[Picture, Picture, Picture]:
-        return self.reference, self.skeleton, self.output
+
+def gallery_scenes(frames: int, seed: int) -> tuple[Scene, ...]:
+    """What the demo leaves out: each part on and off, a long clip, two people, an animal.
+
+    Args:
+        frames: Length of all but the long one.
+        seed: Of the noise.
+    """
+    misaligned = demo_scene(frames, seed)
+    face = Scene(
+        name="adapter_on",
+        title="ID adapter on",
+        number=FACE_NUMBER,
+        data=DrawnClipConfig(frames=frames, pairs=0.0, close_ups=1.0, half_bodies=0.0),
+        seed=seed,
+    )
+    return (
+        replace(misaligned, name="unaligned", title="a motion that does not fit", aligned=False),
+        replace(misaligned, name="aligned", title="the same, aligned"),
+        replace(face, name="adapter_off", title="ID adapter off", identity="off"),
+        face,
+        replace(face, name="refined", title="ID adapter and HJB refinement", refine_iterations=3),
+        Scene(
+            name="long",
+            title="96 frames in overlapping windows",
+            number=LONG_NUMBER,
+            data=replace(_WHOLE_BODIES, frames=_LONG_FRAMES),
+            seed=seed,
+        ),
+        Scene(
+            name="two_people",
+            title="two people, each with its own face",
+            number=PAIR_NUMBER,
+            data=DrawnClipConfig(frames=frames, pairs=1.0, close_ups=0.0, half_bodies=1.0),
+            seed=seed,
+        ),
+        Scene(
+            name="animal",
+            title="an animal",
+            number=ANIMAL_NUMBER,
+            data=replace(_WHOLE_BODIES, frames=frames),
+            seed=seed,
+        ),
+    )
 
 
 def run_demo(args: Any, console: Console) -> int:
-    """Run every stage on what the pack draws itself; write the video and a contact sheet.
+    """Animate a drawn person by a drawn motion; write the video and a contact sheet.
 
     Raises:
         AnimatorError: If a setting is out of range, or the files cannot be written.
@@ -65,88 +110,97 @@ def run_demo(args: Any, console: Console) -> int:
     output = Path(args.output)
     if not output.suffix:
         raise ConfigError(f"{args.output} has no suffix; name a video file such as demo.mp4.")
-    sheet = output.with_name(f"{output.stem}_sheet.png")
-    sampling = SamplingConfig(steps=args.steps, seed=args.seed)
     if args.frames < 1:
         raise ConfigError(f"{args.frames} frames are asked for; ask for at least 1.")
+    sheet = output.with_name(f"{output.stem}_sheet.png")
     check_writable(output)
-    writer = VideoWriter(output, DEMO_FPS)
-    console.say(DEMO_NOTICE)
-
-    character = Character()
-    with console.stage("drawing"):
-        reference = draw_character(
-            character, standing_pose(character, _CANVAS, _CANVAS), _CANVAS, _CANVAS
-        )
-        poses = dance_motion(
-            character, args.frames, DEMO_FPS, width=_CANVAS, height=_CANVAS, seed=args.seed
-        )
-    devices = make_devices(args.device)
-    with console.stage("loading the model"):
-        models = load_demo_models(resolve_dtype("auto", devices.device))
-    request = AnimationRequest(
-        reference=reference,
-        motion=DrivingMotion(poses=poses),
-        face_embedding=demo_face_embedding(),
-        size=DEMO_SIZE,
-        sampling=sampling,
-    )
-    animator = Animator(models, devices, console)
-    console.start_clock()
-    latents = animator.sample(request)
-    kept: list[_Shown] = []
-    columns = set(np.linspace(0, args.frames - 1, _SHEET_COLUMNS).round().astype(int).tolist())
-    with writer:
-        outputs = (frame for chunk in animator.decode(latents) for frame in picture_to_uint8(chunk))
-        for index, shown in enumerate(_shown(reference, poses, outputs)):
-            writer.write(np.asarray(_compose(shown)))
-            if index in columns:
-                kept.append(shown)
-        save_picture(_sheet(kept), sheet)
-    console.say(f"{output} and {sheet}: {writer.num_frames} frames; {describe_times(console)}")
+    theatre = _open_theatre(args, console)
+    performed = _performed(theatre, demo_scene(args.frames, args.seed), args, console)
+    _write_video(performed, output)
+    save_picture(sheet_of_rows(_rows(performed)), sheet)
+    console.say(f"{output} and {sheet}: {performed.caption}; {describe_times(console)}")
     return 0
 
 
-def _shown(reference: Picture, poses: PoseSequence, outputs: Iterator[Picture]) -> Iterator[_Shown]:
-    still = _panel(reference)
-    for pose, output in zip(poses, outputs, strict=True):
-        skeleton = draw_pose(pose, _PANEL, _PANEL, "fast")
-        yield _Shown(reference=still, skeleton=skeleton, output=_panel(output))
+def run_gallery(args: Any, console: Console) -> int:
+    """Animate every scene; write the videos, one sheet with all of them, and their figures.
+
+    Raises:
+        AnimatorError: If a setting is out of range, or the files cannot be written.
+    """
+    folder = Path(args.output)
+    check_writable(folder / "gallery.png")
+    if args.frames < 1:
+        raise ConfigError(f"{args.frames} frames are asked for; ask for at least 1.")
+    folder.mkdir(parents=True, exist_ok=True)
+    theatre = _open_theatre(args, console)
+    rows: list[Row] = []
+    figures: dict[str, Any] = {}
+    for scene in gallery_scenes(args.frames, args.seed):
+        console.say(scene.title)
+        performed = _performed(theatre, scene, args, console)
+        _write_video(performed, folder / f"{scene.name}.mp4")
+        rows += _rows(performed)[-1:]
+        figures[scene.name] = {
+            "title": scene.title,
+            "csim": [round(curve.mean, 4) for curve in performed.similarity],
+            "psnr_db": round(performed.psnr.mean, 2),
+        }
+    save_picture(sheet_of_rows(rows), folder / "gallery.png")
+    write_text(json.dumps(figures, indent=2) + "\n", folder / "gallery.json")
+    console.say(f"{folder}: {len(rows)} videos, gallery.png, gallery.json")
+    return 0
 
 
-def _panel(picture: Picture) -> Picture:
-    image = Image.fromarray(picture)
-    return np.asarray(image.resize((_PANEL, _PANEL), Image.Resampling.LANCZOS))
+def _open_theatre(args: Any, console: Console) -> Theatre:
+    with console.stage("loading the model"):
+        return Theatre(console, make_devices(args.device))
 
 
-def _column(index: int) -> int:
-    return _MARGIN + index * (_PANEL + _MARGIN)
+def _performed(theatre: Theatre, scene: Scene, args: Any, console: Console) -> Performed:
+    with console.stage("drawing and aligning"):
+        staged = stage(scene)
+    console.start_clock()
+    return theatre.perform(staged, DEMO_STEPS if args.steps is None else args.steps)
 
 
-def _compose(shown: _Shown) -> Image.Image:
-    """Three pictures side by side, with their titles above and the caption below."""
-    page = Image.new("RGB", (_column(3), 2 * _LINE + _PANEL), _PAPER)
-    for index, (picture, title) in enumerate(zip(shown.panels(), _TITLES, strict=True)):
-        page.paste(Image.fromarray(picture), (_column(index), _LINE))
-        _write(page, title, (_column(index) + _PANEL / 2, _LINE / 2), _TEXT)
-    _write(page, _CAPTION, (page.width / 2, page.height - _LINE / 2), _WARNING)
-    return page
+def _write_video(performed: Performed, path: Path) -> None:
+    staged = performed.staged
+    titles = ["reference picture", "driving motion", "output"]
+    if staged.scene.misalignment is not None and staged.scene.aligned:
+        titles.insert(2, "aligned motion")
+    reference = panel(staged.clip.reference)
+    with VideoWriter(path, staged.scene.data.fps) as writer:
+        for driving, pose, frame in zip(
+            staged.driving, staged.poses, performed.frames, strict=True
+        ):
+            shown = [reference, draw_pose(driving, PANEL_PX, PANEL_PX, "fast"), panel(frame)]
+            if len(titles) > len(shown):
+                shown.insert(2, draw_pose(pose, PANEL_PX, PANEL_PX, "fast"))
+            writer.write(row_of_panels(shown, titles, performed.caption))
 
 
-def _sheet(kept: list[_Shown]) -> Image.Image:
-    """Frames from left to right, one row for each kind of picture."""
-    row = _PANEL + _LINE
-    page = Image.new("RGB", (_column(len(kept)), 3 * row + _LINE), _PAPER)
-    for line, title in enumerate(_TITLES):
-        _write(page, title, (_column(0) + _PANEL / 2, line * row + _LINE / 2), _TEXT)
-        for index, shown in enumerate(kept if line else kept[:1]):
-            page.paste(Image.fromarray(shown.panels()[line]), (_column(index), line * row + _LINE))
-    _write(page, _CAPTION, (page.width / 2, page.height - _LINE / 2), _WARNING)
-    return page
+def _rows(performed: Performed) -> list[Row]:
+    """Sheet rows: the motion, what drives the model, the drawn truth, the output."""
+    staged = performed.staged
+    total = len(performed.frames)
+    columns = np.linspace(0, total - 1, min(_SHEET_COLUMNS, total)).round().astype(int)
+    reference = panel(staged.clip.reference)
 
+    def skeletons(poses: Any) -> list[Picture]:
+        return [draw_pose(poses[i], PANEL_PX, PANEL_PX, "fast") for i in columns]
 
-def _write(
-    page: Image.Image, text: str, center: tuple[float, float], color: tuple[int, int, int]
-) -> None:
-    font = ImageFont.load_default(size=15)
-    ImageDraw.Draw(page).text(center, text, fill=color, font=font, anchor="mm")
+    outputs = [panel(performed.frames[i]) for i in columns]
+    truth = [panel(staged.clip.frames[i]) for i in columns]
+    return [
+        Row(
+            title="reference picture, driving motion",
+            pictures=[reference, *skeletons(staged.driving)],
+        ),
+        Row(title="what drives the model", pictures=[reference, *skeletons(staged.poses)]),
+        Row(title="as it was drawn, which the model never saw", pictures=[reference, *truth]),
+        Row(
+            title=f"{staged.scene.title}: {performed.caption}",
+            pictures=[reference, *outputs],
+        ),
+    ]

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..console import Console
+from ..demo.model import DEMO_FOLDER
 from ..errors import CheckpointError, ConfigError
 from ..faces.analysis import (
     AveragedFace,
@@ -109,7 +110,14 @@ def read_identities(
     if opened.folder is None:
         console.say(_why_no_identity(args))
         return ()
-    face = choose_face(opened.get().analyze(reference), picture=str(args.reference))
+    faces = opened.get().analyze(reference)
+    if not faces and opened.folder == DEMO_FOLDER:
+        console.say(
+            "No identity: the built-in face detector knows drawn faces only and found none in "
+            f"{args.reference}. For people name antelopev2's folder with --faces."
+        )
+        return ()
+    face = choose_face(faces, picture=str(args.reference))
     return (PersonIdentity(face_embedding=torch.from_numpy(face.embedding).float()),)
 
 
@@ -177,7 +185,7 @@ def face_folder(args: Any) -> Path | None:
     if args.faces is not None:
         return Path(args.faces)
     if args.model == DEMO_MODEL:
-        return None
+        return DEMO_FOLDER
     try:
         find_antelope_files(args.model)
     except CheckpointError:
@@ -186,7 +194,7 @@ def face_folder(args: Any) -> Path | None:
 
 
 def _why_no_identity(args: Any) -> str:
-    if args.no_identity or args.model == DEMO_MODEL:
+    if args.no_identity:
         return "No identity: the face is not tied to the reference's."
     return (
         f"WARNING: no identity. {args.model} holds no antelopev2, so the reference's face cannot "

@@ -16,6 +16,7 @@ __all__ = ["run_encode_clips", "run_prepare_data", "run_train", "run_train_align
 _TASKS: Mapping[str, tuple[str, str]] = {
     "animation": ("animation_run", "train_animation"),
     "vae": ("vae", "train_vae"),
+    "family": ("family", "gather_family"),
     "recogniser": ("recogniser", "train_recogniser"),
     "image_encoder": ("image_encoder", "train_image_encoder"),
     "face_detector": ("detectors_face", "train_face_detector"),
@@ -152,6 +153,6 @@ def run_train_aligner(args: Any, console: Console) -> int:
     """
     from ..training.aligner import load_training_config, train
 
-    path = train(load_training_config(args.config))
+    path = train(load_training_config(args.config), monitor=console)
     console.result(str(path))
     return 0

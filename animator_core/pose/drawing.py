@@ -1,8 +1,10 @@
 """Skeleton pictures of poses, in the style that PoseNet was trained on.
 
 `exact` equals the reference pixel for pixel: everything is rasterised on a canvas whose shorter
-side is 2160 px, then shrunk without anti-aliasing. `fast` rasterises at the final size with
-anti-aliasing. Both give RGB: the first limb is red.
+side is 2160 px, then shrunk without anti-aliasing. Below 512 px its lines become thinner than a
+pixel and fall to dots; `thick` draws them as thick in pixels as they are at 512 px, for models of
+small pictures, and is `exact` from there on. `fast` rasterises at the final size with
+anti-aliasing. All give RGB: the first limb is red.
 
 Source: StableAnimator 020e7f2, DWPose/skeleton_extraction.py:17.
 """
@@ -24,7 +26,7 @@ from .skeletons import BODY_COLORS_RGB, BODY_LIMBS, HAND_BONES, NUM_BODY, NUM_FA
 
 __all__ = ["DrawMode", "draw_pose", "draw_poses", "overlay_pose"]
 
-DrawMode = Literal["exact", "fast"]
+DrawMode = Literal["exact", "thick", "fast"]
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 Renderer = Callable[[FramePose, Picture], None]
@@ -32,6 +34,9 @@ Renderer = Callable[[FramePose, Picture], None]
 
 CANVAS_SIDE = 2160
 """Shorter side of the drawing canvas [px]; all widths and radii below are meant at this size."""
+
+THICK_ENLARGEMENT = CANVAS_SIDE / 512
+"""Canvas pixels per picture pixel, at most, in mode `thick`."""
 
 MIN_BODY_CONFIDENCE = 0.3
 LIMB_HALF_WIDTH = 4
@@ -152,7 +157,8 @@ def draw_pose(
         frame: Any number of people.
         width: Of the picture [px].
         height: Of the picture [px].
-        mode: Equal to the reference, or smooth and about twice as fast.
+        mode: Equal to the reference, or that with thick lines in small pictures, or smooth and
+            about twice as fast.
 
     Returns:
         uint8 RGB [height, width, 3].
@@ -177,7 +183,7 @@ def draw_poses(
         frames: T frames.
         width: Of the pictures [px].
         height: Of the pictures [px].
-        mode: "exact" or "fast".
+        mode: "exact", "thick" or "fast".
         monitor: Told of every frame.
 
     Returns:
@@ -238,15 +244,18 @@ def _renderer(width: int, height: int, mode: DrawMode) -> Renderer:
             f"A skeleton picture of {width}x{height} px was asked for; "
             "both sides must be at least 1."
         )
+    enlarge = CANVAS_SIDE / min(width, height)
     if mode == "exact":
-        return _exact_renderer(width, height)
+        return _exact_renderer(width, height, enlarge)
+    if mode == "thick":
+        return _exact_renderer(width, height, min(enlarge, THICK_ENLARGEMENT))
     if mode == "fast":
         return _render_smooth
-    raise ConfigError(f"The drawing mode is {mode!r}; use 'exact' or 'fast'.")
+    raise ConfigError(f"The drawing mode is {mode!r}; use 'exact', 'thick' or 'fast'.")
 
 
-def _exact_renderer(width: int, height: int) -> Renderer:
-    canvas_width, canvas_height = _canvas_size(width, height)
+def _exact_renderer(width: int, height: int, enlarge: float) -> Renderer:
+    canvas_width, canvas_height = int(width * enlarge), int(height * enlarge)
     if canvas_width * canvas_height > _MAX_CANVAS_PIXELS:
         raise ConfigError(
             f"A picture of {width}x{height} px is too long and narrow for mode 'exact', which "
@@ -271,14 +280,10 @@ def _render_smooth(frame: FramePose, out: Picture) -> None:
 
 def _paint_smooth(frame: FramePose, picture: Picture, swell: float) -> None:
     height, width = picture.shape[:2]
-    canvas_width, canvas_height = _canvas_size(width, height)
+    enlarge = CANVAS_SIDE / min(width, height)
+    canvas_width, canvas_height = int(width * enlarge), int(height * enlarge)
     painter = _SmoothPainter(picture, min(width, height) / CANVAS_SIDE, swell)
     _paint(frame, painter, canvas_width, canvas_height)
-
-
-def _canvas_size(width: int, height: int) -> tuple[int, int]:
-    enlarge = CANVAS_SIDE / min(width, height)
-    return int(width * enlarge), int(height * enlarge)
 
 
 def _paint(frame: FramePose, painter: _Painter, width: int, height: int) -> None:

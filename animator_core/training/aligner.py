@@ -1,25 +1,18 @@
-"""Training of the learned aligner: a loop that can be killed at any moment and goes on exactly.
-
-Batch n is drawn from a generator seeded with (seed, n), so nothing about the data needs saving.
-"""
+"""Training of the learned aligner on generated skeletons."""
 
 from __future__ import annotations
 
 import json
-import logging
-import math
-import os
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ..checkpoints.writing import write_safetensors
 from ..errors import CheckpointError, ConfigError
+from ..interfaces import Monitor
 from ..models.pose_aligner import AlignerOutput, PoseAligner, PoseAlignerConfig
 from ..pose.aligner_features import (
     CLIP_FEATURES,
@@ -30,16 +23,21 @@ from ..pose.aligner_features import (
 )
 from ..pose.learned_fit import load_aligner, network_inputs, predict_maps
 from .aligner_data import AlignerCases, CaseConfig, make_cases
+from .loop import LoopConfig, Objective, micro_batch
+from .loop import train as run_loop
+from .settings import read_settings, read_toml
 
 __all__ = [
+    "AlignerObjective",
     "AlignerTrainingConfig",
+    "CaseSource",
     "alignment_error",
     "evaluate",
     "load_training_config",
     "train",
 ]
 
-logger = logging.getLogger(__name__)
+WEIGHTS_FILE = "pose_aligner.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +113,11 @@ class AlignerTrainingConfig:
             weighted=self.weighted,
         )
 
+    def loop(self) -> LoopConfig:
+        """What this training has in common with all others."""
+        shared = {field.name for field in fields(LoopConfig)} & {f.name for f in fields(self)}
+        return LoopConfig(**{name: getattr(self, name) for name in shared}, workers=0, device="cpu")
+
 
 def load_training_config(path: str | Path) -> AlignerTrainingConfig:
     """Read a TOML file whose keys are the fields of `AlignerTrainingConfig`.
@@ -122,22 +125,7 @@ def load_training_config(path: str | Path) -> AlignerTrainingConfig:
     Raises:
         ConfigError: If the file is missing, is not TOML, or has unknown or wrong keys.
     """
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
-    try:
-        content: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"The training settings {path} cannot be read: {error}.") from error
-    data: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in content.pop("data", {}).items()
-    }
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    try:
-        return AlignerTrainingConfig(**values, data=CaseConfig(**data))
-    except TypeError as error:
-        raise ConfigError(f"The training settings {path} do not fit: {error}.") from error
+    return read_settings(AlignerTrainingConfig, read_toml(path), source=path)
 
 
 def _errors(output: AlignerOutput, cases: AlignerCases, features: AlignerFeatures) -> Tensor:
@@ -172,20 +160,6 @@ def evaluate(network: PoseAligner, cases: AlignerCases) -> np.ndarray:
     return alignment_error(cases, *predict_maps(network.eval(), features))
 
 
-def _rate(config: AlignerTrainingConfig, step: int) -> float:
-    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    start = config.steps * (1 - config.decay)
-    fall = max(0.0, (step - start) / max(config.steps - start, 1))
-    return config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * fall))
-
-
-def _write_whole(path: Path, write: Any) -> None:
-    """Write beside the file and rename, so that a kill leaves the old file or the new one."""
-    partial = path.with_name(path.name + ".part")
-    write(partial)
-    os.replace(partial, path)
-
-
 def _initial_weights(config: AlignerTrainingConfig) -> dict[str, Tensor]:
     """Weights of an earlier run.
 
@@ -201,101 +175,52 @@ def _initial_weights(config: AlignerTrainingConfig) -> dict[str, Tensor]:
     return earlier.state_dict()
 
 
-class _Run:
-    """Network, averaged weights, optimizer and step of a run."""
+@dataclass(frozen=True)
+class CaseSource:
+    """Draws the cases of a step.
+
+    Attributes:
+        config: The run.
+    """
+
+    config: AlignerTrainingConfig
+
+    def __call__(self, step: int, seed: int) -> AlignerCases:
+        """Clips of one length, which is drawn from those of the run."""
+        # the first micro-batch of a step has the stream that the shipped weights were trained on
+        position = micro_batch(seed)
+        rng = np.random.default_rng([self.config.seed, step, *([position] if position else [])])
+        frames = int(rng.choice(self.config.frames))
+        return make_cases(rng, self.config.batch, _with_frames(self.config.data, frames))
+
+
+class AlignerObjective(Objective):
+    """Errors of the predicted maps on generated cases.
+
+    Args:
+        config: The run.
+    """
 
     def __init__(self, config: AlignerTrainingConfig) -> None:
+        super().__init__()
         self.config = config
         torch.manual_seed(config.seed)
         self.network = PoseAligner(config.network())
         if config.initial:
             self.network.load_state_dict(_initial_weights(config))
-        self.averaged = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay
-        )
-        self.step = 0
-        self.folder = Path(config.output)
-        self.folder.mkdir(parents=True, exist_ok=True)
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
+    def forward(self, batch: AlignerCases, generator: torch.Generator) -> dict[str, Tensor]:
+        """Logarithmic loss of the cases' errors."""
+        del generator  # all chance is in the cases
+        features = aligner_features(batch.pair, guided=self.config.guided)
+        errors = _errors(self.network(network_inputs(features)), batch, features)
+        return {"loss": torch.log1p(errors / self.config.error_scale).mean()}
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "log.jsonl"
-
-    def advance(self) -> float:
-        """One optimizer step; returns the loss."""
-        config = self.config
-        rng = np.random.default_rng([config.seed, self.step])
-        frames = int(rng.choice(config.frames))
-        cases = make_cases(rng, config.batch, _with_frames(config.data, frames))
-        features = aligner_features(cases.pair, guided=config.guided)
-        self.network.train()
-        errors = _errors(self.network(network_inputs(features)), cases, features)
-        loss = torch.log1p(errors / config.error_scale).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = _rate(config, self.step)
-        self.optimizer.step()
-        self.step += 1
-        keep = min(config.ema, self.step / (self.step + 10))
-        for key, value in self.network.state_dict().items():
-            self.averaged[key].lerp_(value, 1 - keep)
-        return float(loss.detach())
-
-    def save(self) -> None:
-        """Checkpoint and averaged weights, each whole or not at all."""
-        state = {
-            "network": self.network.state_dict(),
-            "averaged": self.averaged,
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-        }
-        _write_whole(self.checkpoint, lambda path: torch.save(state, path))
-        weights = {k: v.contiguous() for k, v in self.averaged.items()}
-        architecture = json.dumps(asdict(self.config.network()))
-        metadata = {"architecture": architecture, "step": str(self.step)}
-        _write_whole(
-            self.folder / "pose_aligner.safetensors",
-            lambda path: save_file(weights, path, metadata),
-        )
-
-    def resume(self) -> None:
-        """Go on from the checkpoint, if there is one.
-
-        Raises:
-            CheckpointError: If the checkpoint belongs to another network.
-        """
-        if not self.checkpoint.exists():
-            return
-        state = torch.load(self.checkpoint, weights_only=True)
-        try:
-            self.network.load_state_dict(state["network"])
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"{self.checkpoint} belongs to another network; choose another output folder or "
-                f"remove it: {error}."
-            ) from error
-        self.averaged = state["averaged"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-        if self.log.exists():  # entries after the checkpoint will be written again
-            lines = self.log.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-            text = "".join(f"{line}\n" for line in kept)
-            _write_whole(self.log, lambda path: path.write_text(text, encoding="utf-8"))
-
-    def validate(self) -> dict[str, float]:
-        """Errors of the averaged weights on cases that training does not see."""
-        network = PoseAligner(self.config.network())
-        network.load_state_dict(self.averaged)
+    def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002
+        """Errors on cases that training does not see."""
         rng = np.random.default_rng([self.config.seed, 1, 2, 3])
-        errors = evaluate(network, make_cases(rng, self.config.validation_cases, self.config.data))
+        cases = make_cases(rng, self.config.validation_cases, self.config.data)
+        errors = evaluate(self.network, cases)
         return {
             "median": float(np.median(errors)),
             "mean": float(errors.mean()),
@@ -303,40 +228,33 @@ class _Run:
             "loss": float(np.log1p(errors / self.config.error_scale).mean()),
         }
 
+    def export(self, folder: Path) -> None:
+        """Write the weights, with the architecture in the header."""
+        weights = {k: v.contiguous() for k, v in self.network.state_dict().items()}
+        metadata = {"architecture": json.dumps(asdict(self.config.network()))}
+        write_safetensors(folder / WEIGHTS_FILE, weights, metadata=metadata, overwrite=True)
+
 
 def _with_frames(data: CaseConfig, frames: int) -> CaseConfig:
     return CaseConfig(**{**asdict(data), "frames": frames})
 
 
-def train(config: AlignerTrainingConfig, stop_after: int | None = None) -> Path:
+def train(
+    config: AlignerTrainingConfig, stop_after: int | None = None, monitor: Monitor | None = None
+) -> Path:
     """Train the aligner, going on from the output folder's checkpoint if there is one.
 
     Args:
         config: The run.
         stop_after: Stop at this step instead of the last; the run can be resumed.
+        monitor: Sees the steps.
 
     Returns:
         The averaged weights (safetensors, with the architecture in the header).
+
+    Raises:
+        CheckpointError: If the checkpoint or the initial weights belong to another network.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    run = _Run(config)
-    run.resume()
-    last = config.steps if stop_after is None else min(stop_after, config.steps)
-    losses: list[float] = []
-    started = time.monotonic()
-    while run.step < last:
-        losses.append(run.advance())
-        entry: dict[str, Any] = {}
-        if config.validate_every and run.step % config.validate_every == 0:
-            entry["validation"] = run.validate()
-        if run.step % config.checkpoint_every == 0 or run.step == last:
-            entry |= {"step": run.step, "train_loss": float(np.mean(losses))}
-            entry["learning_rate"] = _rate(config, run.step - 1)
-            entry["seconds"] = round(time.monotonic() - started, 1)
-            with run.log.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry) + "\n")
-            run.save()
-            logger.info("Aligner training, step %d: loss %.4f", run.step, entry["train_loss"])
-            losses.clear()
-    return run.folder / "pose_aligner.safetensors"
+    objective, loop = AlignerObjective(config), config.loop()
+    folder = run_loop(objective, CaseSource(config), loop, monitor=monitor, stop_after=stop_after)
+    return folder / WEIGHTS_FILE

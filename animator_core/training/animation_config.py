@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ..errors import ConfigError
+from ..pose.drawing import DrawMode
 from .drawn_clips import DrawnClipConfig
 from .loop import LoopConfig
 from .noise_levels import NoiseLevels
@@ -84,6 +85,7 @@ class ClipCacheConfig:
         visible_share: Share of clips whose skeletons lack the joints outside the picture.
         without_hands: Share of clips whose skeletons lack hands.
         without_face: Share of clips whose skeletons lack face landmarks.
+        draw_mode: How skeletons are drawn; inference must draw them in the same way.
         data: What the clips look like. Single pictures profit from few frames far apart (`fps`).
     """
 
@@ -99,6 +101,7 @@ class ClipCacheConfig:
     visible_share: float = 0.7
     without_hands: float = 0.15
     without_face: float = 0.1
+    draw_mode: DrawMode = "exact"
     data: DrawnClipConfig = field(default_factory=DrawnClipConfig)
 
     def __post_init__(self) -> None:
@@ -110,6 +113,10 @@ class ClipCacheConfig:
             without_hands=self.without_hands,
             without_face=self.without_face,
         )
+        if self.draw_mode not in get_args(DrawMode):
+            raise ConfigError(
+                f"draw_mode is {self.draw_mode!r}; use {', '.join(get_args(DrawMode))}."
+            )
         if not 1 <= self.first_clips <= self.clips:
             raise ConfigError(
                 f"The first {self.first_clips} of {self.clips} clips cannot be used; give at least "

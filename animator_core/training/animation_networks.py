@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.utils.checkpoint
@@ -25,7 +25,14 @@ from ..models.pose_net import PoseNet
 from ..models.unet import VideoUNet
 from .animation_config import AnimationTrainingConfig, FrozenNetworks
 
-__all__ = ["FrozenParts", "fresh_models", "load_frozen", "load_recogniser", "load_training_models"]
+__all__ = [
+    "FrozenParts",
+    "fresh_models",
+    "load_frozen",
+    "load_recogniser",
+    "load_training_models",
+    "require_gradients",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -90,20 +97,31 @@ def load_training_models(config: AnimationTrainingConfig) -> AnimatorModels:
     else:
         frozen = load_frozen(config.frozen)
         models = fresh_models(_architecture(config), frozen, seed=config.loop.seed)
-    trained = [
+    require_gradients(models, config.trained)
+    return models
+
+
+def require_gradients(models: AnimatorModels, trained: Literal["published", "all"]) -> None:
+    """Mark what is trained: PoseNet, face encoder, and the UNet's attentions or all of it.
+
+    Args:
+        models: All networks.
+        trained: See `AnimationTrainingConfig`.
+    """
+    parameters = [
         *models.pose_net.parameters(),
         *models.face_encoder.parameters(),
         *(
             parameter
             for name, parameter in models.unet.named_parameters()
-            if config.trained == "all" or _PUBLISHED_TRAINED in name
+            if trained == "all" or _PUBLISHED_TRAINED in name
         ),
     ]
-    models.unet.requires_grad_(requires_grad=False)
-    for parameter in trained:
+    for network in (models.unet, models.vae, models.image_encoder):
+        network.requires_grad_(requires_grad=False)
+    for parameter in parameters:
         parameter.data = parameter.data.clone()  # loaded ones lie in their file
         parameter.requires_grad_()
-    return models
 
 
 def _architecture(config: AnimationTrainingConfig) -> ModelConfigs:

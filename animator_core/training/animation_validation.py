@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.writing import atomic
+from ..config import SamplingConfig
 from ..diffusion.noise import c_in, c_noise, initial_noise_scale, karras_sigmas
 from ..diffusion.sampler import iterate_euler
+from ..video import write_video
 from .animation_config import AnimationTrainingConfig
 
 if TYPE_CHECKING:
@@ -124,7 +128,7 @@ class AnimationValidation:
         self.held_out = held_out
 
     def __call__(self, objective: AnimationObjective, step: int) -> dict[str, float]:
-        """Figures, and contact sheets in the output folder.
+        """Figures, and contact sheets and videos in the output folder.
 
         Returns:
             Losses by noise level; PSNR [dB] of sampled frames, whole and head, beside those of
@@ -155,7 +159,10 @@ class AnimationValidation:
             without = self._sampled(objective, case.hidden, identity=False)
             figures |= case.figures("hidden_without_identity_", without)
             rows.append(hidden)
-        self._save_sheet(name, [*rows, exact, case.frames])
+        rows += [exact, case.frames]
+        self._save_sheet(name, rows)
+        if case.frames.shape[1] > 1:
+            self._save_video(name, rows)
         return figures
 
     def _sampled(
@@ -174,10 +181,20 @@ class AnimationValidation:
             videos = videos[:, :, 0].unflatten(0, (-1, _SHEET_COLUMNS)).transpose(1, 2)
         videos = videos[:, :, :_SHEET_COLUMNS]
         sheet = rearrange(videos, "v rows f c height width -> (v rows height) (f width) c")
-        picture = ((sheet.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
         path = Path(self.config.loop.output) / "validation" / f"step_{name}.png"
         with atomic(path, overwrite=True) as file:
-            Image.fromarray(picture).save(file, format="PNG")
+            Image.fromarray(_to_uint8(sheet)).save(file, format="PNG")
+
+    def _save_video(self, name: str, rows: Sequence[Tensor]) -> None:
+        """The same as a video, side by side, one clip below the other."""
+        videos = torch.stack([row.cpu() for row in rows], dim=1)
+        frames = rearrange(videos, "v rows f c height width -> f (v height) (rows width) c")
+        path = Path(self.config.loop.output) / "validation" / f"step_{name}.mp4"
+        write_video(path, list(_to_uint8(frames)), SamplingConfig().fps)
+
+
+def _to_uint8(pictures: Tensor) -> NDArray[np.uint8]:
+    return ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
 
 
 def _losses(objective: AnimationObjective, batch: dict[str, Any]) -> dict[str, float]:

@@ -102,7 +102,8 @@ class FaceDetector(nn.Module):
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
         self.pyramid = Pyramid(widths, channels)
-        self.tower = ConvBlock(channels, channels)
+        # one for each stride: their norms see other statistics
+        self.towers = nn.ModuleList(ConvBlock(channels, channels) for _ in STRIDES)
 
         def heads(numbers: int) -> nn.ModuleList:
             return nn.ModuleList(nn.Conv2d(channels, _ANCHORS * numbers, 1) for _ in STRIDES)
@@ -123,7 +124,10 @@ class FaceDetector(nn.Module):
             Logits of scores at strides 8, 16, 32, then distances to the four sides, then offsets
             of the points, both in strides: [n, h / stride, w / stride, 2 x 1, 4 or 10].
         """
-        features = [self.tower(feature) for feature in self.pyramid(pictures)]
+        features = [
+            tower(feature)
+            for tower, feature in zip(self.towers, self.pyramid(pictures), strict=True)
+        ]
         return tuple(
             head(feature).permute(0, 2, 3, 1)
             for heads in (self.scores, self.boxes, self.points)

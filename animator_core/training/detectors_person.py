@@ -92,7 +92,8 @@ class PersonDetector(nn.Module):
         # the published network takes 0..255; this norm brings that to what convolutions like
         self.range = nn.BatchNorm2d(3)
         self.pyramid = Pyramid(widths, channels)
-        self.tower = ConvBlock(channels, channels)
+        # one for each stride: their norms see other statistics
+        self.towers = nn.ModuleList(ConvBlock(channels, channels) for _ in STRIDES)
         self.boxes = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in STRIDES)
         self.scores = nn.ModuleList(nn.Conv2d(channels, _NUMBERS - 4, 1) for _ in STRIDES)
         for head in self.scores:
@@ -108,7 +109,10 @@ class PersonDetector(nn.Module):
             [n, 4, rows, columns] offsets and log sizes, in strides, of each stride; and
             [n, 2, rows, columns] logits of objectness and class.
         """
-        features = [self.tower(feature) for feature in self.pyramid(self.range(pictures))]
+        features = [
+            tower(feature)
+            for tower, feature in zip(self.towers, self.pyramid(self.range(pictures)), strict=True)
+        ]
         boxes = [head(feature) for head, feature in zip(self.boxes, features, strict=True)]
         scores = [head(feature) for head, feature in zip(self.scores, features, strict=True)]
         return boxes, scores

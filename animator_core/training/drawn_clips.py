@@ -151,20 +151,24 @@ def split_of(seed: int) -> Split:
     raise ConfigError(f"The clip seed is {seed}; give one in 0..{last}.")
 
 
-def draw_clip(seed: int, config: DrawnClipConfig | None = None) -> DrawnClip:
+def draw_clip(
+    seed: int, config: DrawnClipConfig | None = None, *, motion_seed: int | None = None
+) -> DrawnClip:
     """Draw a clip.
 
     Args:
         seed: One of `SPLIT_SEEDS`; equal seeds and configs give equal clips. The first person's
             character is that of the same seed.
         config: What clips look like.
+        motion_seed: Of what they do, the framing and the second person, 0 or more; None takes
+            `seed`.
 
     Raises:
         ConfigError: If the seed belongs to no split.
     """
     config = config or DrawnClipConfig()
     seeds = SPLIT_SEEDS[split_of(seed)]
-    rng = np.random.default_rng([1, seed])
+    rng = np.random.default_rng([1, seed if motion_seed is None else motion_seed])
     who = [seed]
     if rng.random() < config.pairs:
         who.append(int(rng.integers(seeds.start, seeds.stop)))

@@ -52,7 +52,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = "1"
+_FORMAT = "2"
 _POLL_S = 2.0
 _PROBE = 0.02  # strength of the noise by which the encoder's answer is measured
 
@@ -124,12 +124,12 @@ class ClipEncoder:
             "face_masks": self._masks(faces, latents.shape[-2:]),
             "hidden_latents": latents[count:],
             "hidden_tokens": tokens[count:],
-            "skeletons": [_png(picture) for picture in self._skeletons(clip, lot)],
+            "skeletons": [_png(picture) for picture in self._skeletons(clip, seed)],
         }
 
     @torch.no_grad()
     def noise_deviation(self) -> Tensor:
-        """How far noise of unit strength on the pixels moves each latent channel, [4].
+        """How far noise of unit strength on the pixels moves each latent channel, [channels].
 
         Reference pictures get a little noise before they are encoded. Noise on their latents does
         the same, without encoding every picture again each time.
@@ -142,8 +142,9 @@ class ClipEncoder:
         before, after = self.frozen.vae.encode_chunks(pixels).cpu().chunk(2)
         return (after - before).std(dim=(0, 2, 3)) / _PROBE
 
-    def _skeletons(self, clip: DrawnClip, lot: np.random.Generator) -> NDArray[np.uint8]:
+    def _skeletons(self, clip: DrawnClip, seed: int) -> NDArray[np.uint8]:
         config = self.config
+        lot = np.random.default_rng([14, seed])
         visible, hands, face = lot.random(3) >= (
             1 - config.visible_share,
             config.without_hands,
@@ -153,7 +154,7 @@ class ClipEncoder:
         if visible:
             poses = [visible_pose(pose) for pose in poses]
         poses = [_without(pose, hands=not hands, face=not face) for pose in poses]
-        return draw_poses(poses, config.data.width, config.data.height)
+        return draw_poses(poses, config.data.width, config.data.height, config.draw_mode)
 
     def _embeddings(self, clip: DrawnClip, pixels: Tensor, people: list[int | None]) -> Tensor:
         """Embedding of the largest face of every picture; zeros where there is none."""
@@ -216,11 +217,11 @@ def encode_clips(
     clips = config.clips if split == "train" else config.validation_clips
     indices = range(part[0], -(-clips // config.shard_clips), part[1])
     metadata = {"description": _description(config), "networks": networks}
-    written = 0
+    written, deviation = 0, encoder.noise_deviation()
     for done, index in enumerate(indices):
         path = _shard_path(config, split, index)
         if not path.exists():
-            shard = _encoded_shard(encoder, split, index)
+            shard = _encoded_shard(encoder, split, index) | {"noise_deviation": deviation}
             write_safetensors(path, shard, metadata=metadata, overwrite=True)
             written += 1
         report(done + 1, len(indices))
@@ -243,7 +244,6 @@ def _encoded_shard(encoder: ClipEncoder, split: Split, index: int) -> dict[str, 
     shard = {key: torch.cat([clip.pop(key) for clip in clips]) for key in joined}
     shard |= {key: torch.stack([clip[key] for clip in clips]) for key in clips[0]}
     shard["hidden_place"] = torch.from_numpy(places)
-    shard["noise_deviation"] = encoder.noise_deviation()
     shard["skeletons"] = torch.from_numpy(np.concatenate(pictures))
     shard["skeleton_ends"] = torch.from_numpy(np.cumsum([len(picture) for picture in pictures]))
     return shard
@@ -262,7 +262,7 @@ class Shard:
         hidden_latents: [M, 4, h, w] of the references whose heads are hidden.
         hidden_tokens: [M, d] of these.
         hidden_place: [N] index into these, or -1.
-        noise_deviation: [4] how far unit noise on the pixels moves the latents.
+        noise_deviation: [channels] how far unit noise on the pixels moves the latents.
     """
 
     latents: Tensor

@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..checkpoints.writing import atomic
-from ..errors import CancelledError, CheckpointError, ConfigError, DependencyError
+from ..errors import CancelledError, CheckpointError, ConfigError
 from ..interfaces import Monitor, Progress, SilentMonitor
+from .acceleration import learning_rate, make_optimizer, on_device, open_accelerator
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-__all__ = ["BatchSource", "LoopConfig", "Objective", "learning_rate", "train"]
+__all__ = ["BatchSource", "LoopConfig", "Objective", "learning_rate", "micro_batch", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +53,7 @@ class LoopConfig:
         validate_every: Steps between validations; 0 for none.
         workers: Processes that draw batches ahead.
         threads: CPU threads; 0 leaves torch's choice.
+        device: `auto` takes a GPU if there is one.
         tracker: A tracker of accelerate's beside the log file ("tensorboard"), or empty.
     """
 
@@ -76,6 +74,7 @@ class LoopConfig:
     validate_every: int = 0
     workers: int = 1
     threads: int = 0
+    device: Literal["auto", "cpu"] = "auto"
     tracker: str = ""
 
     def __post_init__(self) -> None:
@@ -86,8 +85,15 @@ class LoopConfig:
             raise ConfigError(f"optimizer is {self.optimizer!r}; use adamw or adamw8bit.")
         if self.precision not in ("no", "fp16", "bf16"):
             raise ConfigError(f"precision is {self.precision!r}; use no, fp16 or bf16.")
+        if self.device not in ("auto", "cpu"):
+            raise ConfigError(f"device is {self.device!r}; use auto or cpu.")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"ema is {self.ema} but must be at least 0 and below 1.")
+
+
+def micro_batch(seed: int) -> int:
+    """Which micro-batch of its step a source's seed belongs to, from 0."""
+    return seed % _SEEDS_PER_STEP
 
 
 class BatchSource(Protocol):
@@ -128,14 +134,6 @@ class Objective(nn.Module):
     @abstractmethod
     def export(self, folder: Path) -> None:
         """Write the averaged weights, which are in place, as files that the loaders read."""
-
-
-def learning_rate(config: LoopConfig, step: int) -> float:
-    """Rate of a step: linear rise, plateau, cosine fall."""
-    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    start = config.steps * (1 - config.decay)
-    fall = max(0.0, (step - start) / max(config.steps - start, 1))
-    return config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * fall))
 
 
 def train(
@@ -207,14 +205,17 @@ class _Run:
         self, objective: Objective, source: BatchSource, config: LoopConfig, monitor: Monitor
     ) -> None:
         self.config, self.monitor, self.objective = config, monitor, objective
-        self.accelerator = _accelerator(config)
+        self.accelerator = open_accelerator(config)
         trained = [p for p in objective.parameters() if p.requires_grad]
         if not trained:
             raise ConfigError("Nothing is to be trained: no parameter requires a gradient.")
         self.model, self.optimizer = self.accelerator.prepare(
-            objective, _optimizer(trained, config, self.accelerator.device)
+            objective, make_optimizer(trained, config, self.accelerator.device)
         )
-        self.averaged = {k: v.detach().clone() for k, v in self._state().items()}
+        # without averaging the weights are their own average, and take no memory twice
+        self.averaged = {
+            k: v.detach().clone() if config.ema else v.detach() for k, v in self._state().items()
+        }
         self.step = self.saved_step = 0
         self.folder = Path(config.output)
         processes = (self.accelerator.process_index, self.accelerator.num_processes)
@@ -280,7 +281,7 @@ class _Run:
             generator = torch.Generator(device="cpu").manual_seed(seed)
             with accelerator.accumulate(self.model):
                 with accelerator.autocast():
-                    losses = self.model(_on_device(batch, accelerator.device), generator)
+                    losses = self.model(on_device(batch, accelerator.device), generator)
                 accelerator.backward(losses["loss"])
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
@@ -295,7 +296,9 @@ class _Run:
 
     @torch.no_grad()
     def _average(self) -> None:
-        keep = min(self.config.ema, self.step / (self.step + 10)) if self.config.ema else 0.0
+        if not self.config.ema:
+            return
+        keep = min(self.config.ema, self.step / (self.step + 10))
         for key, value in self._state().items():
             if value.is_floating_point():
                 self.averaged[key].lerp_(value, 1 - keep)
@@ -305,7 +308,7 @@ class _Run:
     @torch.no_grad()
     def _with_averaged(self, use: Any) -> Any:
         """Call a function while the averaged weights are in place."""
-        state = self._state()
+        state = self._state() if self.config.ema else {}
         kept = {k: v.detach().clone() for k, v in state.items()}
         try:
             for key, value in state.items():
@@ -392,58 +395,3 @@ class _Run:
         kept = [line for line in lines if json.loads(line)["step"] <= self.step]
         with atomic(self.log, overwrite=True) as file:
             file.write("".join(f"{line}\n" for line in kept).encode())
-
-
-def _accelerator(config: LoopConfig) -> Accelerator:
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
-    # temporal layers are not used by single pictures, and some keys never count
-    several = DistributedDataParallelKwargs(find_unused_parameters=True)
-    try:
-        accelerator = Accelerator(
-            kwargs_handlers=[several],
-            mixed_precision=config.precision,
-            gradient_accumulation_steps=config.accumulation,
-            log_with=config.tracker or None,
-            project_dir=config.output,
-            cpu=not torch.cuda.is_available(),
-        )
-    except (ValueError, ImportError) as error:
-        raise DependencyError(
-            f"accelerate cannot start with precision {config.precision!r} and tracker "
-            f"{config.tracker!r}: {error}. Use precision 'no', or install the tracker."
-        ) from error
-    if config.tracker:
-        accelerator.init_trackers("stableanimator")
-    return accelerator
-
-
-def _optimizer(
-    parameters: list[nn.Parameter], config: LoopConfig, device: torch.device
-) -> torch.optim.Optimizer:
-    settings: dict[str, Any] = {
-        "lr": config.learning_rate,
-        "betas": config.betas,
-        "weight_decay": config.weight_decay,
-    }
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, fused=device.type in ("cpu", "cuda"), **settings)
-    try:
-        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise DependencyError(
-            "The optimizer adamw8bit needs the package bitsandbytes, which is not installed; "
-            "install it or use the optimizer adamw."
-        ) from error
-    return AdamW8bit(parameters, **settings)
-
-
-def _on_device(batch: Any, device: torch.device) -> Any:
-    """Move the tensors of nested tuples, lists and dictionaries."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {k: _on_device(v, device) for k, v in batch.items()}
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(_on_device(v, device) for v in batch)
-    return batch

@@ -23,9 +23,9 @@ from animator_core.demo.identity import (
     Pattern,
 )
 from animator_core.demo.model import (
+    DEMO_FOLDER,
     DEMO_SIZE,
     demo_configs,
-    demo_face_embedding,
     load_demo_models,
 )
 from animator_core.demo.motion import dance_motion, standing_pose
@@ -229,13 +229,17 @@ def test_an_empty_picture_is_refused():
         draw_character(PERSON, standing_pose(PERSON, 64, 64), 0, 5)
 
 
-def test_the_demo_model_is_small_untrained_and_fits_its_size():
+def test_the_demo_model_is_small_trained_and_fits_its_size():
     models = load_demo_models(torch.float32)
-    assert not models.trained
-    assert "untrained" in models.name
-    names = ("unet", "pose_net", "face_encoder", "vae", "image_encoder")
-    assert sum(p.numel() for n in names for p in getattr(models, n).parameters()) < 13e6
+    assert models.trained
     DEMO_SIZE.check_multiple(8 * models.unet.latent_multiple)
-    assert models.face_encoder.proj[0].in_features == demo_face_embedding().shape[0]
-    assert len(demo_configs().unet["block_out_channels"]) == 3
-    assert torch.equal(demo_face_embedding(), demo_face_embedding())
+    built = demo_configs()
+    assert tuple(models.unet.config.block_out_channels) == built.unet["block_out_channels"]
+    assert models.vae.latent_channels == built.vae["latent_channels"]
+    assert models.face_encoder.proj[0].in_features == built.face_encoder["id_embeddings_dim"]
+
+
+def test_the_family_s_files_are_few_safe_and_small():
+    files = [p for p in DEMO_FOLDER.rglob("*") if p.is_file()]
+    assert {p.suffix for p in files} <= {".safetensors", ".onnx", ".json", ".md", ".toml", ".jsonl"}
+    assert sum(p.stat().st_size for p in files) < 60e6

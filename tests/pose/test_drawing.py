@@ -120,9 +120,22 @@ def test_exact_equals_drawing_everything_plainly(
     np.testing.assert_array_equal(draw_pose(frame, *size), draw_plainly(frame, *size))
 
 
+def test_thick_lines_do_not_fall_to_dots_in_small_pictures() -> None:
+    frame = _body_frame((1, 64.0, 40.0, 1.0), (2, 20.0, 100.0, 1.0))
+    small = FramePose(people=frame.people, width=128, height=128)
+    thin, thick = (draw_pose(small, 128, 128, mode).max(axis=2) > 0 for mode in ("exact", "thick"))
+    rows = slice(45, 96)
+    assert thick[rows].any(axis=1).all()
+    assert not thin[rows].any(axis=1).all()
+    for side in (512, 640):
+        np.testing.assert_array_equal(
+            draw_pose(small, side, side), draw_pose(small, side, side, "thick")
+        )
+
+
 def test_clip_equals_its_frames_drawn_one_by_one() -> None:
     frames = [*moving_people(3), FramePose(people=(), width=9, height=9), *moving_people(1, seed=7)]
-    for mode in ("exact", "fast"):
+    for mode in ("exact", "thick", "fast"):
         clip = draw_poses(frames, 96, 128, mode)
         assert clip.shape == (5, 128, 96, 3)
         assert clip.dtype == np.uint8
@@ -130,7 +143,7 @@ def test_clip_equals_its_frames_drawn_one_by_one() -> None:
             np.testing.assert_array_equal(picture, draw_pose(frame, 96, 128, mode))
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("mode", ["exact", "thick", "fast"])
 def test_nobody_is_black(mode: Any) -> None:
     nobody = FramePose(people=(), width=512, height=512)
     absent = FramePose(people=(PersonPose(), PersonPose()), width=512, height=512)
@@ -139,7 +152,7 @@ def test_nobody_is_black(mode: Any) -> None:
     assert draw_poses([], 64, 64, mode).shape == (0, 64, 64, 3)
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("mode", ["exact", "thick", "fast"])
 def test_first_limb_is_red_and_dimmer_than_its_joints(mode: Any) -> None:
     frame = _body_frame((1, 100, 100, 1.0), (2, 300, 100, 1.0))
     picture = draw_pose(frame, 2160, 2160, mode)
@@ -174,7 +187,7 @@ def test_confidences_above_one_look_like_one() -> None:
         assert (above[one == 255] == 255).all()
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("mode", ["exact", "thick", "fast"])
 @pytest.mark.parametrize("far", [1e5, -1e5, 1e9, 1e300, np.inf, np.nan])
 def test_joints_far_away_are_harmless(mode: Any, far: float) -> None:
     hand = np.full((21, 3), 1.0)
@@ -189,7 +202,7 @@ def test_joints_far_away_are_harmless(mode: Any, far: float) -> None:
     assert picture[98:103, 98:103].any()  # the neck is still there
 
 
-@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("mode", ["exact", "thick", "fast"])
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (2, 90), (2160, 2160), (64, 640)])
 def test_odd_sizes(mode: Any, width: int, height: int) -> None:
     assert draw_pose(moving_people(1)[0], width, height, mode).shape == (height, width, 3)
@@ -207,7 +220,7 @@ def test_impossible_requests_are_refused() -> None:
     frame = moving_people(1)[0]
     with pytest.raises(ConfigError, match="0x64"):
         draw_pose(frame, 0, 64)
-    with pytest.raises(ConfigError, match="'exact' or 'fast'"):
+    with pytest.raises(ConfigError, match="'exact', 'thick' or 'fast'"):
         draw_pose(frame, 64, 64, "pretty")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="use mode 'fast'"):
         draw_pose(frame, 8, 4096)
@@ -259,6 +272,6 @@ def test_missing_opencv_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         return real_import(name, *rest, **options)
 
     monkeypatch.setattr(builtins, "__import__", without_opencv)
-    for mode in ("exact", "fast"):
+    for mode in ("exact", "thick", "fast"):
         with pytest.raises(DependencyError, match="opencv-python-headless"):
             draw_pose(moving_people(1)[0], 64, 64, mode)

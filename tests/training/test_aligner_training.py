@@ -131,17 +131,17 @@ def test_cases_cover_what_real_clips_lack():
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     whole = load_file(train(config(tmp_path / "whole")))
 
-    advance = aligner._Run.advance
+    draw = aligner.CaseSource.__call__
 
-    def die_at_five(run):
-        if run.step == 5:
+    def die_at_five(source, step, seed):
+        if step == 5:
             raise KeyboardInterrupt
-        return advance(run)
+        return draw(source, step, seed)
 
-    monkeypatch.setattr(aligner._Run, "advance", die_at_five)
+    monkeypatch.setattr(aligner.CaseSource, "__call__", die_at_five)
     with pytest.raises(KeyboardInterrupt):
         train(config(tmp_path / "killed"))
-    monkeypatch.setattr(aligner._Run, "advance", advance)
+    monkeypatch.setattr(aligner.CaseSource, "__call__", draw)
     resumed = load_file(train(config(tmp_path / "killed")))
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():

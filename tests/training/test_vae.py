@@ -69,7 +69,7 @@ def test_a_short_run_learns_and_its_files_load(tmp_path):
 
 def test_single_pictures_skip_temporal_layers_that_change_nothing_at_the_start(tmp_path):
     objective = VaeObjective(config_in(tmp_path))
-    latents = torch.randn(2, 4, 4, 4)
+    latents = torch.randn(2, 8, 4, 4)
     with torch.no_grad():
         alone = decode_pictures(objective.vae, latents)
         together = objective.vae.decode_frames(latents * objective.vae.scaling_factor)
@@ -86,7 +86,25 @@ def test_pictures_leave_temporal_layers_alone_and_clips_train_them(tmp_path):
     assert temporal.grad is not None
 
 
-@pytest.mark.parametrize("wrong", [{"crop": 36}, {"crop": 64}])
+def test_the_encoder_can_be_left_alone(tmp_path):
+    first = config_in(tmp_path / "first", loop={"steps": 1})
+    train(VaeObjective(first), PictureSource(first), first.loop)
+    written = tmp_path / "first/SVD/vae/diffusion_pytorch_model.safetensors"
+    then = replace(
+        config_in(tmp_path / "then", loop={"steps": 2}), initial=str(written), decoder_only=True
+    )
+    objective = VaeObjective(then)
+    train(objective, PictureSource(then), then.loop)
+    before = read_state_dict(written)
+    after = read_state_dict(tmp_path / "then/SVD/vae/diffusion_pytorch_model.safetensors")
+    for name, value in before.items():
+        encodes = name.startswith(("encoder.", "quant_conv."))
+        if encodes:
+            assert torch.equal(after[name], value), name
+    assert not torch.equal(after["decoder.conv_in.weight"], before["decoder.conv_in.weight"])
+
+
+@pytest.mark.parametrize("wrong", [{"crop": 36}, {"crop": 64}, {"decoder_only": True}])
 def test_bad_settings(tmp_path, wrong):
     with pytest.raises(ConfigError):
         config_in(tmp_path, **wrong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import shutil
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from comfy_host import COMFYUI_DIR, ROOT, needs_comfyui, standing_person, start_comfyui, walk
+from comfy_host import (
+    COMFYUI_DIR,
+    ROOT,
+    execute,
+    load_pack,
+    needs_comfyui,
+    start_comfyui,
+    walk,
+)
 from faces.onnx_faces import marker_picture, save_detector, save_recogniser, small_recogniser
 from onnx_factory import save_marker_detector, save_marker_pose_network
 from PIL import Image
@@ -21,6 +30,7 @@ from workflow_format import WORKFLOWS, api_format, core_specs
 pytestmark = [pytest.mark.comfyui, needs_comfyui]
 
 SMALL = {"width": 64, "height": 64, "frames": 2, "steps": 1}
+UNTOUCHED = ("first_run", "keep_the_face", "two_people")
 LARGE_FACES = {"width": 192, "height": 192}  # of at least 16 px, to be refined
 
 
@@ -71,22 +81,18 @@ def inputs(comfyui, tmp_path) -> Path:
     Image.fromarray(_marked_picture(2)).save(place / "reference.png")
     (place / "dance.json").write_text(json.dumps(walk(3)), encoding="utf-8")
     (place / "reference_pose.json").write_text(json.dumps(walk(1)), encoding="utf-8")
-    pair = [standing_person(x)["people"][0] for x in (0.25, 0.75)]
-    couple = [{**standing_person(), "people": pair}] * 3
-    (place / "two_dancers.json").write_text(json.dumps(couple), encoding="utf-8")
     for name in ("dance_skeleton.mp4", "drive.mp4", "generated.mp4"):
         _write_video(place / name)
     return place
 
 
 def _give_faces(place: Path) -> None:
-    """Face networks in miniature, and photographs with faces that these can find."""
+    """Face networks in miniature, and a photograph with a face that these can find."""
     folder = place.parent / "models" / "antelopev2"
     folder.mkdir()
     save_detector(folder / "scrfd_10g_bnkps.onnx")
     save_recogniser(folder / "glintr100.onnx", small_recogniser(num_features=512))
-    for name, centres in (("reference", [(200, 320)]), ("couple", [(200, 160), (200, 480)])):
-        Image.fromarray(marker_picture(640, 640, centres)).save(place / f"{name}.png")
+    Image.fromarray(marker_picture(640, 640, [(200, 320)])).save(place / "reference.png")
 
 
 def _marked_picture(index: int) -> np.ndarray:
@@ -132,6 +138,8 @@ def _small_prompt(path: Path, specs: dict[str, Any]) -> dict[str, Any]:
             entry["inputs"].update(SMALL)
             if "refiner" in entry["inputs"]:
                 entry["inputs"].update(LARGE_FACES)
+        if entry["class_type"] == "StableAnimatorFaceRefine":
+            entry["inputs"]["first_step"] = 0
     return prompt
 
 
@@ -143,7 +151,8 @@ def test_workflow_runs(inputs, specs, path):
         networks.mkdir()
         save_marker_detector(networks / "yolox_l.onnx")
         save_marker_pose_network(networks / "dw-ll_ucoco_384.onnx")
-    if any(e["class_type"] == "StableAnimatorEncodeFace" for e in prompt.values()):
+    faces = [e for e in prompt.values() if e["class_type"] == "StableAnimatorEncodeFace"]
+    if any("model" not in e["inputs"] for e in faces):
         _give_faces(inputs)
     executor, _server = _run(prompt)
     assert executor.success, executor.status_messages[-1]
@@ -152,6 +161,38 @@ def test_workflow_runs(inputs, specs, path):
     files = [f for o in shown.values() for f in o.get("images", []) if f["type"] == "output"]
     for file in files:
         assert (inputs.parent / "output" / file["subfolder"] / file["filename"]).stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", UNTOUCHED)
+def test_demo_workflow_runs_untouched(comfyui, specs, inputs, name):
+    """As on a fresh install: without any file in the input and model folders."""
+    shutil.rmtree(inputs)
+    inputs.mkdir()
+    path = next(p for p in WORKFLOWS if p.stem == name)
+    prompt = api_format(json.loads(path.read_text(encoding="utf-8")), specs)
+    executor, _server = _run(prompt)
+    assert executor.success, executor.status_messages[-1]
+    (video,) = (inputs.parent / "output" / "video").glob("*.mp4")
+    frames = _read_video(video)
+    reference, truth = _drawn(prompt)
+    assert frames.shape == truth.shape == (16, 128, 128, 3)
+    copied = np.abs(reference - truth).mean()
+    assert np.abs(frames - truth).mean() < copied  # it follows the motion
+
+
+def _read_video(path: Path) -> np.ndarray:
+    import av
+
+    with av.open(str(path)) as container:
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    return np.stack(frames) / 255
+
+
+def _drawn(prompt: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The reference, and the frames as Demo Character would draw them."""
+    demo = next(e for e in prompt.values() if e["class_type"] == "StableAnimatorDemoCharacter")
+    drawn = execute(load_pack().nodes["StableAnimatorDemoCharacter"], **demo["inputs"]).result
+    return drawn[0].numpy(), drawn[3].numpy()
 
 
 def test_an_error_reaches_the_page_in_words(inputs, specs):

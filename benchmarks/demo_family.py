@@ -1,0 +1,189 @@
+"""Measures the demo family on held-out characters and motions, with 95 % intervals.
+
+    python benchmarks/demo_family.py --clips 64 --output animator_core/demo/weights/figures.json
+
+Nothing here is timed; every figure is a mean over clips that training never saw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from animator_core.commands.models import make_devices
+from animator_core.commands.showcase import Scene, Theatre, stage
+from animator_core.config import WindowConfig
+from animator_core.console import Console
+from animator_core.demo.model import DEMO_FOLDER, DEMO_STEPS
+from animator_core.evaluation.intervals import mean_with_interval
+from animator_core.evaluation.misalign import MisalignConfig, misalign, random_misalignment
+from animator_core.evaluation.pose_error import pose_error
+from animator_core.evaluation.psnr import psnr
+from animator_core.evaluation.regions import box_region, frame_values
+from animator_core.evaluation.seams import jumps, seam_ratio, window_borders
+from animator_core.frames import from_model_range, picture_to_uint8, to_model_range
+from animator_core.pose.alignment import AlignmentConfig, align
+from animator_core.training.drawn_clips import DrawnClipConfig
+from animator_core.training.hidden_heads import head_box
+
+ALONE = DrawnClipConfig(frames=4, pairs=0.0)
+
+
+def head_regions(clip):
+    height, width = clip.frames.shape[1:3]
+    return [
+        box_region(head_box(box[0], height, width), height, width) if box[0].any() else None
+        for box in clip.face_boxes
+    ]
+
+
+def mean(values):
+    known = np.asarray(values, dtype=float)
+    return float(np.nanmean(known)) if np.isfinite(known).any() else float("nan")
+
+
+def compared(pictures, clip, name):
+    """PSNR of pictures against the truth, whole and head."""
+    heads = head_regions(clip)
+    return {
+        f"{name}_psnr": mean(frame_values(psnr, pictures, clip.frames)),
+        f"{name}_psnr_head": mean(frame_values(psnr, pictures, clip.frames, heads)),
+    }
+
+
+def through_vae(theatre, frames):
+    with torch.no_grad():
+        vae = theatre.models.vae
+        latents = vae.encode_chunks(to_model_range(frames)) * vae.scaling_factor
+        restored = torch.cat(list(vae.iter_decode(latents, 8, theatre.devices.device)))
+    return picture_to_uint8(from_model_range(restored))
+
+
+def similarity(theatre, staged, frames):
+    return theatre.similarity(staged, frames)[0].mean
+
+
+def away_from_face(frames, clip):
+    """L1 against the truth outside the heads."""
+    errors = []
+    for frame, truth, region in zip(frames, clip.frames, head_regions(clip), strict=True):
+        away = ~region if region is not None else np.ones(frame.shape[:2], bool)
+        errors.append(np.abs(frame[away].astype(int) - truth[away]).mean() / 255)
+    return mean(errors)
+
+
+def measure_clip(theatre, number, args):
+    staged = stage(Scene(name="", title="", number=number, data=ALONE))
+    clip, row = staged.clip, {}
+    row |= compared(through_vae(theatre, clip.frames), clip, "vae")
+    row |= compared([clip.reference] * len(clip.frames), clip, "copy")
+    row["csim_truth"] = similarity(theatre, staged, clip.frames)
+    variants = {
+        "on": {},
+        "off": {"identity": "off"},
+        "hidden_on": {"hidden_head": True},
+        "hidden_off": {"hidden_head": True, "identity": "off"},
+        "refined": {"refine_iterations": args.iterations},
+    }
+    frames = {}
+    for name, changes in variants.items():
+        one = stage(replace(staged.scene, **changes))
+        frames[name] = theatre.perform(one, args.steps).frames
+        row |= compared(frames[name], clip, name)
+        row[f"csim_{name}"] = similarity(theatre, staged, frames[name])
+    row["adapter_gain"] = row["csim_on"] - row["csim_off"]
+    row["hidden_gain"] = row["csim_hidden_on"] - row["csim_hidden_off"]
+    row["refine_gain"] = row["csim_refined"] - row["csim_on"]
+    before, after = (away_from_face(frames[name], clip) for name in ("on", "refined"))
+    row["refine_change_away"] = abs(after - before) / before
+    if args.extractor is not None:
+        for name, pictures in (("on", frames["on"]), ("truth", clip.frames)):
+            found = args.extractor.extract(pictures)
+            row[f"pose_error_{name}"] = pose_error(found, clip.poses).mean
+        still = [clip.reference_pose] * len(clip.poses)
+        row["pose_error_still"] = pose_error(still, clip.poses).mean
+    return row
+
+
+def measure_alignment(number):
+    """Pose error after each alignment of a misaligned motion."""
+    clip = stage(Scene(name="", title="", number=number, data=ALONE)).clip
+    size = (ALONE.width, ALONE.height)
+    moved = misalign(clip.poses, random_misalignment(str(number), *size, MisalignConfig()))
+    row = {"misaligned": pose_error(moved, clip.poses).mean}
+    for method in ("rescale", "procrustes", "learned"):
+        aligned = align(moved, clip.reference_pose, AlignmentConfig(method=method)).frames
+        row[method] = pose_error(aligned, clip.poses).mean
+    return {f"align_{name}": value for name, value in row.items()}
+
+
+def measure_seams(theatre, number, args):
+    frames = args.long_frames
+    scene = Scene(name="", title="", number=number, data=replace(ALONE, frames=frames))
+    performed = theatre.perform(stage(scene), args.steps)
+    borders = window_borders(frames, WindowConfig(anchor="reference_pose"))
+    truth = seam_ratio(jumps(performed.staged.clip.frames), borders)
+    return {"seams": seam_ratio(jumps(performed.frames), borders), "seams_truth": truth}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--long-clips", type=int, default=8)
+    parser.add_argument("--long-frames", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=DEMO_STEPS)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--first", type=int, default=1000, help="first held-out clip")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    theatre = Theatre(Console(quiet=True), make_devices(args.device))
+    args.extractor = open_extractor()
+    columns: dict[str, list[float]] = {}
+    for index in range(args.clips):
+        number = args.first + index
+        row = measure_clip(theatre, number, args) | measure_alignment(number)
+        if index < args.long_clips:
+            row |= measure_seams(theatre, number, args)
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+        print(f"{index + 1}/{args.clips}", *(f"{k} {mean(v):.3f}" for k, v in columns.items()))
+        if args.output:
+            write_figures(columns, args.output)
+    for name, values in columns.items():
+        known = mean_with_interval(values)
+        print(f"| {name} | {known} | {known.count} |")
+
+
+def write_figures(columns, path):
+    """After every clip: a run that is stopped keeps what it has."""
+    figures = {}
+    for name, values in columns.items():
+        known = mean_with_interval(values)
+        ends = {k: None if np.isnan(v) else v for k, v in vars(known).items() if k != "level"}
+        figures[name] = ends
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def open_extractor():
+    """The family's own detectors, if they are there."""
+    detector, network = (
+        DEMO_FOLDER / "DWPose" / name for name in ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
+    )
+    if not detector.is_file() or not network.is_file():
+        return None
+    from animator_core.pose.extraction import PoseExtractor
+
+    return PoseExtractor(detector, network)
+
+
+if __name__ == "__main__":
+    main()
