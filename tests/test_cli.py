@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_inputs import SIZE, animate_options, assert_fails, write_inputs
-from factory import small_models, write_published_layout
+from factory import write_published_layout
 from PIL import Image
 
 from animator_core.cli import main
@@ -90,15 +90,13 @@ def test_animate_aligns_to_the_reference_pose(inputs, model, tmp_path, capsys):
     assert "Aligned person 0 by procrustes: scale" in capsys.readouterr().out
 
 
-def test_animate_with_the_demo_model_says_that_it_is_untrained(
-    inputs, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr("animator_core.demo.model.load_demo_models", lambda dtype: small_models())
+def test_animate_with_the_built_in_model_says_what_it_knows(inputs, tmp_path, capsys):
     words = animate_options(inputs, Path("demo"), tmp_path / "out.mp4")
     words.remove("--quiet")
     assert main(words) == 0
     shown = capsys.readouterr()
-    assert "UNTRAINED" in shown.out
+    assert "drawn characters" in shown.out
+    assert "No identity" in shown.out  # the picture shows nobody that its detector knows
     assert "sampling" in shown.err
     assert "decoding and writing" in shown.out
 

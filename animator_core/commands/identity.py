@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..console import Console
 from ..demo.model import DEMO_FOLDER
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, NoFaceError
 from ..faces.analysis import (
     AveragedFace,
     DetectedFace,
@@ -111,13 +111,16 @@ def read_identities(
         console.say(_why_no_identity(args))
         return ()
     faces = opened.get().analyze(reference)
-    if not faces and opened.folder == DEMO_FOLDER:
+    try:
+        face = choose_face(faces, picture=str(args.reference))
+    except NoFaceError as error:
+        if opened.folder != DEMO_FOLDER:
+            raise
         console.say(
-            "No identity: the built-in face detector knows drawn faces only and found none in "
-            f"{args.reference}. For people name antelopev2's folder with --faces."
+            "No identity: the built-in face detector knows drawn faces only. "
+            f"For people name antelopev2's folder with --faces. ({error})"
         )
         return ()
-    face = choose_face(faces, picture=str(args.reference))
     return (PersonIdentity(face_embedding=torch.from_numpy(face.embedding).float()),)
 
 

@@ -310,6 +310,7 @@ def test_two_processes_are_one_with_twice_the_accumulation(settings, tmp_path):
     ]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     expected, found = weights(alone), weights(tmp_path / "both")
-    # Adam's first steps have the gradient's sign, also where it is all but zero
+    # Adam's first steps have the gradient's sign, also where it is all but zero and sums of other
+    # order decide it; three steps move a weight by up to .003
     differences = [(found[name] - value).abs().mean() for name, value in expected.items()]
-    assert max(differences) < 1e-5
+    assert max(differences) < 1e-4
