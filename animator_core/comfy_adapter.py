@@ -237,9 +237,10 @@ def _installed_onnx() -> dict[str, Path]:
 
 
 def onnx_choices(published: str) -> list[str]:
-    """Names of ONNX files: the published one, installed or not, the built-in one, then others."""
+    """Names of ONNX files: the published one, installed or not, a built-in one, then others."""
     others = [name for name in sorted(_installed_onnx()) if name != published]
-    return [published, BUILT_IN, *others]
+    built_in = [BUILT_IN] if (DEMO_FOLDER / published).is_file() else []
+    return [published, *built_in, *others]
 
 
 def onnx_path(choice: str, published: str) -> Path:
