@@ -263,6 +263,8 @@ class _Run:
                 if due:
                     self.save()
                 self.monitor.raise_if_cancelled()
+            # the first process still writes: one that leaves early would leave it hanging
+            self.accelerator.wait_for_everyone()
         except CancelledError:  # raised between two steps: nothing that was trained is lost
             self._save_if_behind()
             raise
