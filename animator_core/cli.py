@@ -50,7 +50,8 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
 _METHODS = ("learned", "procrustes", "rescale", "none")
 _ANCHORS = ("first_frame", "reference_pose", "none")
 _EVALUATED = "l1,psnr,psnr_published,ssim,lpips,fvd,csim"
-_DRAW_MODES = ("exact", "thick", "fast")
+_DRAW_MODES = ("thick", "exact", "fast")
+_DRAW_MODES_HELP = "as the reference, with lines or dots below 512 px; or smooth"
 _MODELS_FOLDER = "models"
 
 
@@ -256,7 +257,7 @@ def _add_animate_parts(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("poses").add_argument
     add("--reference-poses", metavar="JSON", help="keypoints of the reference picture")
     add("--align", choices=_METHODS, help="to --reference-poses; learned if these are given")
-    add("--draw-mode", default="exact", choices=_DRAW_MODES, help="of skeleton pictures")
+    add("--draw-mode", default=_DRAW_MODES[0], choices=_DRAW_MODES, help=_DRAW_MODES_HELP)
     sampling = SamplingConfig()
     add = parser.add_argument_group("identity").add_argument
     add(
@@ -314,7 +315,7 @@ def _add_draw(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="FOLDER_OR_VIDEO", help="pictures or .mp4")
     add("--width", type=int, help="in pixels; the canvas's if left out")
     add("--height", type=int, help="likewise; with both given, poses are stretched to the size")
-    add("--mode", default="exact", choices=_DRAW_MODES, help="as the reference, thick, or smooth")
+    add("--mode", default=_DRAW_MODES[0], choices=_DRAW_MODES, help=_DRAW_MODES_HELP)
     add("--fps", type=float, default=8.0, help="of a video")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .config import Fit, FrameSize
 from .errors import ConfigError, NoPoseError
 from .frames import fit_picture, fit_transform, picture_to_uint8
-from .pose.drawing import DrawMode, draw_poses
+from .pose.drawing import DRAW_MODE, DrawMode, draw_poses
 from .pose.keypoints import FramePose, PoseSequence, map_points
 
 __all__ = ["DrivingMotion", "fit_pose", "select_frames"]
@@ -76,7 +76,7 @@ class DrivingMotion:
     poses: PoseSequence | None = None
     skeletons: Any = None
     reference_pose: FramePose | None = None
-    draw_mode: DrawMode = "exact"
+    draw_mode: DrawMode = DRAW_MODE
 
     def __post_init__(self) -> None:
         if self.poses is None and self.skeletons is None:

@@ -38,9 +38,10 @@ class DrawPoses(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mode",
-                    options=["exact", "fast"],
-                    default="exact",
-                    tooltip="exact equals the original's pictures pixel for pixel; fast differs "
+                    options=["thick", "exact", "fast"],
+                    default="thick",
+                    tooltip="thick and exact equal the original's pictures pixel for pixel; below "
+                    "512 px, where exact lines fall to dots, thick ones stay lines. fast differs "
                     "by a grey level or two.",
                 ),
             ],

@@ -2,9 +2,9 @@
 
 `exact` equals the reference pixel for pixel: everything is rasterised on a canvas whose shorter
 side is 2160 px, then shrunk without anti-aliasing. Below 512 px its lines become thinner than a
-pixel and fall to dots; `thick` draws them as thick in pixels as they are at 512 px, for models of
-small pictures, and is `exact` from there on. `fast` rasterises at the final size with
-anti-aliasing. All give RGB: the first limb is red.
+pixel and fall to dots, which no PoseNet was trained on; `thick`, the default, draws them as thick
+in pixels as they are at 512 px, and is `exact` from there on. `fast` rasterises at the final size
+with anti-aliasing. All give RGB: the first limb is red.
 
 Source: StableAnimator 020e7f2, DWPose/skeleton_extraction.py:17.
 """
@@ -24,9 +24,13 @@ from ..interfaces import Monitor, Progress, SilentMonitor
 from .keypoints import FramePose, PoseSequence
 from .skeletons import BODY_COLORS_RGB, BODY_LIMBS, HAND_BONES, NUM_BODY, NUM_FACE, NUM_HAND
 
-__all__ = ["DrawMode", "draw_pose", "draw_poses", "overlay_pose"]
+__all__ = ["DRAW_MODE", "DrawMode", "draw_pose", "draw_poses", "overlay_pose"]
 
 DrawMode = Literal["exact", "thick", "fast"]
+
+DRAW_MODE: DrawMode = "thick"
+"""How skeletons are drawn where nothing is said."""
+
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 Renderer = Callable[[FramePose, Picture], None]
@@ -146,7 +150,7 @@ class _SmoothPainter:
 
 
 def draw_pose(
-    frame: FramePose, width: int, height: int, mode: DrawMode = "exact"
+    frame: FramePose, width: int, height: int, mode: DrawMode = DRAW_MODE
 ) -> NDArray[np.uint8]:
     """Draw one frame's people on black; the pose is stretched to the picture.
 
@@ -174,7 +178,7 @@ def draw_poses(
     frames: PoseSequence,
     width: int,
     height: int,
-    mode: DrawMode = "exact",
+    mode: DrawMode = DRAW_MODE,
     monitor: Monitor | None = None,
 ) -> NDArray[np.uint8]:
     """Draw a clip; see `draw_pose`.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ..errors import ConfigError
-from ..pose.drawing import DrawMode
+from ..pose.drawing import DRAW_MODE, DrawMode
 from .drawn_clips import DrawnClipConfig
 from .loop import LoopConfig
 from .noise_levels import NoiseLevels
@@ -101,7 +101,7 @@ class ClipCacheConfig:
     visible_share: float = 0.7
     without_hands: float = 0.15
     without_face: float = 0.1
-    draw_mode: DrawMode = "exact"
+    draw_mode: DrawMode = DRAW_MODE
     data: DrawnClipConfig = field(default_factory=DrawnClipConfig)
 
     def __post_init__(self) -> None:

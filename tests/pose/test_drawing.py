@@ -90,7 +90,7 @@ def test_exact_equals_golden_pictures(case: str) -> None:
     with Image.open(golden_dir() / description["png"]) as picture:
         expected = np.array(picture.convert("RGB"))
     frame = _golden_frame(description["pose"])
-    drawn = draw_pose(frame, description["width"], description["height"])
+    drawn = draw_pose(frame, description["width"], description["height"], "exact")
     np.testing.assert_array_equal(drawn, expected)
 
 
@@ -99,7 +99,7 @@ def test_fast_resembles_golden_pictures(case: str) -> None:
     description, _ = load_case(case)
     frame = _golden_frame(description["pose"])
     width, height = description["width"], description["height"]
-    exact, fast = draw_pose(frame, width, height), draw_pose(frame, width, height, "fast")
+    exact, fast = draw_pose(frame, width, height, "exact"), draw_pose(frame, width, height, "fast")
     assert np.abs(exact.astype(int) - fast).mean() < 2.0
     near = np.pad(fast.max(axis=2) > 0, 2)
     near = np.max(
@@ -117,7 +117,7 @@ def test_exact_equals_drawing_everything_plainly(
     seed: int, people: int, size: tuple[int, int]
 ) -> None:
     frame = _random_frame(seed, people)
-    np.testing.assert_array_equal(draw_pose(frame, *size), draw_plainly(frame, *size))
+    np.testing.assert_array_equal(draw_pose(frame, *size, "exact"), draw_plainly(frame, *size))
 
 
 def test_thick_lines_do_not_fall_to_dots_in_small_pictures() -> None:
@@ -129,7 +129,7 @@ def test_thick_lines_do_not_fall_to_dots_in_small_pictures() -> None:
     assert not thin[rows].any(axis=1).all()
     for side in (512, 640):
         np.testing.assert_array_equal(
-            draw_pose(small, side, side), draw_pose(small, side, side, "thick")
+            draw_pose(small, side, side, "exact"), draw_pose(small, side, side)
         )
 
 
@@ -223,7 +223,7 @@ def test_impossible_requests_are_refused() -> None:
     with pytest.raises(ConfigError, match="'exact', 'thick' or 'fast'"):
         draw_pose(frame, 64, 64, "pretty")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="use mode 'fast'"):
-        draw_pose(frame, 8, 4096)
+        draw_pose(frame, 8, 4096, "exact")
     assert draw_pose(frame, 8, 4096, "fast").shape == (4096, 8, 3)
 
 
