@@ -15,7 +15,6 @@ from typing import Any
 
 from .config import (
     DecodeConfig,
-    FrameSize,
     GuidanceConfig,
     SamplingConfig,
     WindowConfig,
@@ -51,6 +50,7 @@ _METHODS = ("learned", "procrustes", "rescale", "none")
 _ANCHORS = ("first_frame", "reference_pose", "none")
 _EVALUATED = "l1,psnr,psnr_published,ssim,lpips,fvd,csim"
 _DRAW_MODES = ("thick", "exact", "fast")
+_SIZE_HELP = "of the video in pixels; what the model was made for if left out"
 _DRAW_MODES_HELP = "as the reference, with lines or dots below 512 px; or smooth"
 _MODELS_FOLDER = "models"
 
@@ -212,8 +212,7 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_animate(parser: argparse.ArgumentParser) -> None:
-    size, sampling, guidance = FrameSize(), SamplingConfig(), GuidanceConfig()
-    window = WindowConfig()
+    sampling, guidance, window = SamplingConfig(), GuidanceConfig(), WindowConfig()
     add = parser.add_argument_group("input and output").add_argument
     add("--reference", required=True, metavar="IMG", help="picture of the person")
     add(
@@ -223,8 +222,8 @@ def _add_animate(parser: argparse.ArgumentParser) -> None:
         help="keypoints (.json), a skeleton video, or a folder of skeleton pictures",
     )
     add("--output", required=True, metavar="FILE", help="video (.mp4), or a folder for PNGs")
-    add("--width", type=int, default=size.width, help="of the video in pixels")
-    add("--height", type=int, default=size.height, help="of the video in pixels")
+    add("--width", type=int, help=_SIZE_HELP)
+    add("--height", type=int, help=_SIZE_HELP)
     add("--fit", default="letterbox", choices=("letterbox", "crop", "stretch"), help="to the size")
     add("--frames", type=int, default=0, help="frames to animate; 0 is the whole motion")
     add("--fps", type=float, help="of the written video; the motion's own if left out, or else 8")

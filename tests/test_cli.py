@@ -92,9 +92,11 @@ def test_animate_aligns_to_the_reference_pose(inputs, model, tmp_path, capsys):
 
 def test_animate_with_the_built_in_model_says_what_it_knows(inputs, tmp_path, capsys):
     words = animate_options(inputs, Path("demo"), tmp_path / "out.mp4")
-    words.remove("--quiet")
+    for word in ("--quiet", "--width", "--height", str(SIZE), str(SIZE)):
+        words.remove(word)
     assert main(words) == 0
     shown = capsys.readouterr()
+    assert "128x128 px" in shown.out  # what it was made for, as nothing else was asked
     assert "drawn characters" in shown.out
     assert "No identity" in shown.out  # the picture shows nobody that its detector knows
     assert "sampling" in shown.err

@@ -19,7 +19,7 @@ from ..config import (
     WindowConfig,
 )
 from ..console import Console
-from ..demo.model import DEMO_GUIDANCE, DEMO_STEPS
+from ..demo.model import DEMO_GUIDANCE, DEMO_SIZE, DEMO_STEPS
 from ..driving import DrivingMotion
 from ..errors import ConfigError
 from ..frames import fit_picture, load_picture, picture_to_uint8
@@ -50,7 +50,7 @@ def run_animate(args: Any, console: Console) -> int:
     Raises:
         AnimatorError: If anything is missing, out of range or contradictory.
     """
-    size = FrameSize(width=args.width, height=args.height)
+    size = _size(args)
     sampling = SamplingConfig(
         steps=_steps(args),
         seed=args.seed,
@@ -92,6 +92,14 @@ def run_animate(args: Any, console: Console) -> int:
     write_animation(animator, latents, writer, decoding)
     console.say(f"{args.output}: {writer.num_frames} frames; {describe_times(console)}")
     return 0
+
+
+def _size(args: Any) -> FrameSize:
+    made_for = DEMO_SIZE if args.model == DEMO_MODEL else FrameSize()
+    return FrameSize(
+        width=made_for.width if args.width is None else args.width,
+        height=made_for.height if args.height is None else args.height,
+    )
 
 
 def _steps(args: Any) -> int:
