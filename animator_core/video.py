@@ -28,6 +28,7 @@ from PIL import Image
 
 from .errors import ConfigError, MediaError, ShapeError
 from .frames import load_picture, picture_to_uint8
+from .writing import PartialFile, partial_path
 
 __all__ = ["VideoInfo", "VideoWriter", "probe", "read_frames", "write_video"]
 
@@ -224,11 +225,11 @@ class _MovieSink:
 
     def __init__(self, path: Path, fps: Fraction, width: int, height: int) -> None:
         codec, options = _ENCODERS[path.suffix.lower()]
-        self._path = path
-        self._partial = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+        # FFmpeg chooses the container by the suffix
+        self._partial = PartialFile(path, suffix=path.suffix)
         self._num_frames = 0
         flags = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}
-        self._container = av.open(str(self._partial), "w", options=flags)
+        self._container = av.open(str(self._partial.path), "w", options=flags)
         stream = self._container.add_stream(codec, rate=fps, options=options)
         if not isinstance(stream, av.VideoStream):
             raise TypeError(f"{codec} is no video codec.")
@@ -253,18 +254,18 @@ class _MovieSink:
         self._container.mux(self._stream.encode())
         self._container.close()
         # a full disk can go unnoticed until here, because FFmpeg buffers
-        with av.open(str(self._partial)) as written:
+        with av.open(str(self._partial.path)) as written:
             found = written.streams.video[0].frames
         if found not in (0, self._num_frames):
             raise OSError(f"only {found} of {self._num_frames} frames arrived on the disk")
-        self._partial.replace(self._path)
+        self._partial.complete()
 
     def abort(self) -> None:
         try:
             self._container.close()
         except (av.FFmpegError, OSError) as error:
             _logger.debug("Closing an unfinished video failed: %s", error)
-        self._partial.unlink(missing_ok=True)
+        self._partial.discard()
 
 
 class _FolderSink:
@@ -272,9 +273,9 @@ class _FolderSink:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._partial = partial_path(path)
         self._num_frames = 0
-        self._partial.mkdir(exist_ok=True)
+        self._partial.mkdir()
 
     def add(self, picture: Picture) -> None:
         name = f"frame_{self._num_frames}.png"

@@ -1,7 +1,8 @@
 """Measures the demo family on held-out characters and motions, with 95 % intervals.
 
-    python benchmarks/demo_family.py --clips 64 --output animator_core/demo/weights/figures.json
+    python benchmarks/demo_family.py --clips 64 --card animator_core/demo/weights/README.md
 
+The card's table is written anew, between its two marks, from the figures beside it (`--output`).
 Nothing here is timed; every figure is a mean over clips that training never saw.
 """
 
@@ -32,6 +33,31 @@ from animator_core.training.drawn_clips import DrawnClipConfig
 from animator_core.training.hidden_heads import head_box
 
 ALONE = DrawnClipConfig(frames=4, pairs=0.0)
+FIGURES = DEMO_FOLDER / "training" / "figures.json"
+MARKS = ("<!-- figures -->", "<!-- end of figures -->")
+ROWS = {
+    "VAE alone: PSNR whole, head [dB]": ("≥ 28, ≥ 23", "vae_psnr", "vae_psnr_head"),
+    "copying the reference: PSNR whole, head [dB]": ("", "copy_psnr", "copy_psnr_head"),
+    "generated frames: PSNR whole, head [dB]": ("≥ 24, ≥ 19", "on_psnr", "on_psnr_head"),
+    "pose error of generated frames [torso lengths]": ("≤ .10", "pose_error_on"),
+    "… of the drawn truth, as the same network finds it": ("", "pose_error_truth"),
+    "… of a still picture": ("", "pose_error_still"),
+    "CSIM of the drawn truth (the ceiling)": ("", "csim_truth"),
+    "CSIM of the truth through the VAE (the family's ceiling)": ("", "csim_vae"),
+    "CSIM, adapter on": ("≥ .75", "csim_on"),
+    "CSIM, adapter off": ("", "csim_off"),
+    "gain by the adapter": ("≥ .05", "adapter_gain"),
+    "gain by the adapter, the reference's head hidden": ("≥ .20", "hidden_gain"),
+    "CSIM with HJB refinement (3 iterations in the last half of the steps)": ("", "csim_refined"),
+    "gain of CSIM by HJB refinement": ("≥ .03", "refine_gain"),
+    "change of the background's L1 by it, as a share": ("< .01", "refine_change_away"),
+    "misaligned motion, pose error: as it is": ("", "align_misaligned"),
+    "… after rescale": ("", "align_rescale"),
+    "… after the learned alignment": ("≤ half of rescale's", "align_learned"),
+    "window seams: jump at borders against elsewhere": ("≤ 1.2", "seams"),
+    "… of the drawn truth": ("", "seams_truth"),
+}
+"""Title → target, and the figures of a row."""
 
 
 def head_regions(clip):
@@ -80,7 +106,9 @@ def away_from_face(frames, clip):
 def measure_clip(theatre, number, args):
     staged = stage(Scene(name="", title="", number=number, data=ALONE))
     clip, row = staged.clip, {}
-    row |= compared(through_vae(theatre, clip.frames), clip, "vae")
+    restored = through_vae(theatre, clip.frames)
+    row |= compared(restored, clip, "vae")
+    row["csim_vae"] = similarity(theatre, staged, restored)
     row |= compared([clip.reference] * len(clip.frames), clip, "copy")
     row["csim_truth"] = similarity(theatre, staged, clip.frames)
     variants = {
@@ -141,7 +169,8 @@ def main():
     parser.add_argument("--first", type=int, default=1000, help="first held-out clip")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, default=FIGURES)
+    parser.add_argument("--card", type=Path, help="model card whose table is to be renewed")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -156,11 +185,26 @@ def main():
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
         print(f"{index + 1}/{args.clips}", *(f"{k} {mean(v):.3f}" for k, v in columns.items()))
-        if args.output:
-            write_figures(columns, args.output)
-    for name, values in columns.items():
-        known = mean_with_interval(values)
-        print(f"| {name} | {known} | {known.count} |")
+        write_figures(columns, args.output)
+    table = figures_table(columns)
+    print(table)
+    if args.card:
+        before, _, rest = args.card.read_text(encoding="utf-8").partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        content = f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}"
+        args.card.write_text(content, encoding="utf-8")
+
+
+def figures_table(columns):
+    """Mean ± half of the 95 % interval over clips, beside the targets."""
+    counts = {mean_with_interval(values).count for values in columns.values()}
+    lines = [f"{max(counts)} clips, {min(counts)} at least.", ""]
+    lines += ["| Quantity | Target | Measured |", "|---|---|---|"]
+    for title, (target, *names) in ROWS.items():
+        if all(name in columns for name in names):
+            found = ", ".join(str(mean_with_interval(columns[name])) for name in names)
+            lines.append(f"| {title} | {target} | {found} |")
+    return "\n".join(lines)
 
 
 def write_figures(columns, path):

@@ -1,21 +1,20 @@
-"""Writes files whole or not at all."""
+"""Writes weights and settings whole or not at all, and nothing over what exists unasked."""
 
 from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..interfaces import Monitor, Progress, SilentMonitor
+from ..writing import whole_file
 
 __all__ = ["atomic", "write_json", "write_safetensors"]
 
@@ -49,22 +48,16 @@ def atomic(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         raise CheckpointError(
             f"{path} exists and is not overwritten. Choose another output, or remove it first."
         )
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
+        with whole_file(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         raise CheckpointError(
             f"{path} cannot be written: {reason}. No half file was left; free some space or "
             "choose another output."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _header(state_dict: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

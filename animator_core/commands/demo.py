@@ -13,10 +13,10 @@ from ..console import Console
 from ..demo.model import DEMO_STEPS
 from ..errors import ConfigError
 from ..evaluation.misalign import Misalignment
-from ..evaluation.writing import write_text
 from ..pose.drawing import draw_pose
 from ..training.drawn_clips import DrawnClipConfig
 from ..video import VideoWriter
+from ..writing import write_text
 from .animate import describe_times
 from .models import make_devices
 from .output import check_writable, save_picture

@@ -14,8 +14,8 @@ from ..evaluation.clips import ReadConfig, find_pairs, with_companions
 from ..evaluation.measures import ClipSource
 from ..evaluation.registry import METRICS, Resources, open_measures
 from ..evaluation.run import Evaluation, evaluate_clips
-from ..evaluation.writing import write_text
 from ..pose.keypoints import FramePose, PoseSequence
+from ..writing import write_text
 from .models import make_devices
 from .output import check_writable, save_picture
 

@@ -1,13 +1,15 @@
-"""Checks of output paths before hours are spent, and writing small files whole."""
+"""Checks of output paths before hours are spent, and writing pictures."""
 
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
 from ..errors import MediaError
+from ..writing import write_bytes
 
 __all__ = ["check_writable", "save_picture"]
 
@@ -35,13 +37,6 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     Raises:
         MediaError: If it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        picture.save(partial, format="PNG")
-        partial.replace(path)
-    except OSError as error:
-        raise MediaError(
-            f"{path} cannot be written: {error}. Choose another output, or free some space."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    content = BytesIO()
+    picture.save(content, format="PNG")
+    write_bytes(content.getvalue(), path)

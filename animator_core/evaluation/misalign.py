@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, MediaError, NoPoseError
 from ..pose.interchange import holds_keypoints, load_poses
 from ..pose.keypoints import FramePose, PoseSequence, map_points, save_pose_file
+from ..writing import write_text
 from .clips import holds_pictures, list_clips
-from .writing import write_text
 
 __all__ = [
     "PROTOCOL",

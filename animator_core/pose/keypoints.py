@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import MediaError, ShapeError
+from ..writing import whole_file
 from .skeletons import NUM_BODY, NUM_FACE, NUM_HAND
 
 __all__ = [
@@ -304,10 +305,8 @@ def save_pose_file(frames: PoseSequence, path: str | Path) -> None:
         MediaError: If the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(path.name + ".part")
     try:
-        partial.write_text(json.dumps(to_pose_keypoint(frames)), encoding="utf-8")
-        partial.replace(path)
+        with whole_file(path) as file:
+            file.write(json.dumps(to_pose_keypoint(frames)).encode())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise MediaError(f"The poses cannot be written to {path}: {error}.") from error
