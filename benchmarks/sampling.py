@@ -24,7 +24,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from animator_core.checkpoints.build import PUBLISHED, ModelConfigs, build_models
+from toy import TOY
+
+from animator_core.checkpoints.build import PUBLISHED, build_models
 from animator_core.config import FrameSize, GuidanceConfig, SamplingConfig, WindowConfig
 from animator_core.diffusion.denoiser import GuidedDenoiser, guidance_scales
 from animator_core.diffusion.noise import initial_noise_scale, karras_sigmas, tile_noise
@@ -36,28 +38,6 @@ from animator_core.interfaces import PlainDeviceManager
 from animator_core.models.bundle import AnimatorModels
 from animator_core.pipeline import AnimationRequest, Animator, RunNoise
 
-TOY = ModelConfigs(
-    unet={
-        **PUBLISHED.unet,
-        "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        "up_block_types": ("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        "block_out_channels": (32, 64),
-        "addition_time_embed_dim": 32,
-        "projection_class_embeddings_input_dim": 96,
-        "layers_per_block": 1,
-        "cross_attention_dim": 64,
-        "num_attention_heads": (2, 4),
-    },
-    vae={**PUBLISHED.vae, "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1},
-    image_encoder={
-        **PUBLISHED.image_encoder,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "projection_dim": 64,
-    },
-)
 FLOOR_PFLOP = {(512, 512): 1.02, (576, 1024): 2.56}
 """Arithmetic of 16 frames, 25 steps, both guidance branches, in the UNet alone."""
 

@@ -22,7 +22,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from animator_core.checkpoints.build import PUBLISHED, ModelConfigs, build_models
+from toy import TOY
+
+from animator_core.checkpoints.build import PUBLISHED, build_models
 from animator_core.interfaces import Progress, SilentMonitor
 from animator_core.training.animation import AnimationObjective
 from animator_core.training.animation_config import (
@@ -34,29 +36,6 @@ from animator_core.training.animation_config import (
 from animator_core.training.animation_networks import require_gradients
 from animator_core.training.held_out import HeldOutFolders
 from animator_core.training.loop import LoopConfig, train
-
-TOY = ModelConfigs(
-    unet={
-        **PUBLISHED.unet,
-        "down_block_types": ("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
-        "up_block_types": ("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-        "block_out_channels": (32, 64),
-        "addition_time_embed_dim": 32,
-        "projection_class_embeddings_input_dim": 96,
-        "layers_per_block": 1,
-        "cross_attention_dim": 64,
-        "num_attention_heads": (2, 4),
-    },
-    vae={**PUBLISHED.vae, "block_out_channels": (32, 32, 32, 32), "layers_per_block": 1},
-    image_encoder={
-        **PUBLISHED.image_encoder,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "projection_dim": 64,
-    },
-)
 
 
 class Pictures:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli_inputs import SIZE, animate_options, assert_fails, write_inputs
+from cli_inputs import SIZE, animate_options, assert_fails
 from faces.onnx_faces import marker_picture, save_detector, save_recogniser, small_recogniser
-from factory import write_published_layout
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -20,18 +19,6 @@ from animator_core.demo.motion import dance_motion
 from animator_core.people import load_identity
 from animator_core.pose.keypoints import FramePose, map_points, save_pose_file
 from animator_core.video import probe, read_frames
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_published_layout(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module")

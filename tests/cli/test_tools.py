@@ -5,27 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from cli_inputs import animate_options, assert_fails, write_inputs
-from factory import write_published_layout
+from cli_inputs import animate_options, assert_fails
 
 from animator_core.cli import main
 from animator_core.pose.keypoints import load_pose_file
 from animator_core.video import probe, read_frames
 
-REPO = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_published_layout(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
+REPO = Path(__file__).resolve().parents[2]
 
 
 # poses -----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_inputs import SIZE, animate_options, assert_fails, write_inputs
+from cli_inputs import SIZE, animate_options, assert_fails
 from factory import write_published_layout
 from PIL import Image
 
@@ -17,19 +17,6 @@ from animator_core.demo.identity import Character
 from animator_core.demo.motion import standing_pose
 from animator_core.pose.keypoints import save_pose_file
 from animator_core.video import probe, read_frames
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    write_published_layout(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Path:
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
-
 
 # animate ---------------------------------------------------------------------------------------
 
