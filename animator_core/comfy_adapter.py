@@ -22,6 +22,7 @@ from torch import nn
 from .demo.model import DEMO_FOLDER
 from .errors import CheckpointError, MediaError
 from .interfaces import Precision, Progress, resolve_dtype
+from .models.bundle import AnimatorModels, LatentColours
 
 __all__ = [
     "BUILT_IN",
@@ -44,7 +45,6 @@ BUILT_IN = "demo (built-in)"
 """The choice of what ships inside this pack."""
 
 _FOLDER = "stableanimator"
-_PREVIEWED = comfy.latent_formats.SD15()
 _ANTELOPE_PLACES = (".", "antelopev2", "antelopev2/antelopev2")
 
 
@@ -143,19 +143,43 @@ class ComfyDeviceManager:
         return int(mm.get_total_memory(self.device) - mm.extra_reserved_memory())
 
 
-class ComfyMonitor:
-    """Shows progress and latent previews on the running node; obeys ComfyUI's Cancel."""
+class _MeasuredLatents(comfy.latent_formats.LatentFormat):
+    """What previewers ask of latents whose colours are known."""
 
-    def __init__(self) -> None:
+    def __init__(self, colours: LatentColours, scale: float) -> None:
+        self.scale_factor = scale
+        self.latent_channels = len(colours.factors)
+        # ComfyUI previews latents as its samplers have them, scaled
+        self.latent_rgb_factors = [[f / scale for f in row] for row in colours.factors]
+        self.latent_rgb_factors_bias = list(colours.bias)
+
+
+def _latent_format(models: AnimatorModels) -> comfy.latent_formats.LatentFormat | None:
+    """What ComfyUI's previewers must know of a model's latents; None if nobody does."""
+    if models.latent_colours is not None:
+        return _MeasuredLatents(models.latent_colours, models.vae.scaling_factor)
+    # Stable Video Diffusion's encoder is that of Stable Diffusion 1.5
+    return comfy.latent_formats.SD15() if models.vae.latent_channels == 4 else None
+
+
+class ComfyMonitor:
+    """Shows progress and latent previews on the running node; obeys ComfyUI's Cancel.
+
+    Args:
+        models: Whose latents to preview; None for stages that report none.
+    """
+
+    def __init__(self, models: AnimatorModels | None = None) -> None:
         self._bar = comfy.utils.ProgressBar(1)
-        self._previewer = latent_preview.get_previewer(mm.get_torch_device(), _PREVIEWED)
+        self._previewer = None
+        latent_format = None if models is None else _latent_format(models)
+        if latent_format is not None:
+            self._previewer = latent_preview.get_previewer(mm.get_torch_device(), latent_format)
 
     def update(self, progress: Progress) -> None:
         """Take one report."""
         preview, denoised = None, progress.denoised
-        # the built-in model's latents have other channels, which ComfyUI has no colours for
-        known = denoised is not None and denoised.shape[1] == _PREVIEWED.latent_channels
-        if self._previewer is not None and denoised is not None and known:
+        if self._previewer is not None and denoised is not None:
             frame = progress.done % denoised.shape[0]  # walks through the clip
             shown = denoised[frame : frame + 1]
             preview = self._previewer.decode_latent_to_preview_image("JPEG", shown)

@@ -66,7 +66,7 @@ class AnimateWithIDAdapter(io.ComfyNode):
         )
 
         check_identity(identity, model)
-        monitor = ComfyMonitor()
+        monitor = ComfyMonitor(model.models)
         animator = model.animator(monitor)
         request = animation_request(identity=identity, **settings)
         correction = refiner_for(refiner, request, model, monitor)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..config import FrameSize
+from ..models.bundle import LatentColours
 
 if TYPE_CHECKING:
     from ..checkpoints.build import ModelConfigs
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEMO_FOLDER",
     "DEMO_GUIDANCE",
+    "DEMO_LATENT_COLOURS",
     "DEMO_NOTICE",
     "DEMO_SIZE",
     "DEMO_STEPS",
@@ -41,6 +44,27 @@ DEMO_NOTICE = (
     "folder with --model."
 )
 """What a user of the demo model must know."""
+
+DEMO_LATENT_COLOURS = LatentColours(
+    factors=(
+        (0.6114, 0.1827, 0.0610),
+        (-0.1505, 0.5000, -0.1192),
+        (0.0088, 0.2022, 0.6230),
+        (-0.0408, -0.0183, -0.0056),
+        (0.0049, 0.0018, 0.0175),
+        (0.0062, 0.0066, 0.0026),
+        (0.0108, -0.0057, -0.0102),
+        (-0.0114, -0.0237, -0.0163),
+    ),
+    bias=(0.2214, 0.1228, 0.0757),
+)
+"""Colours of the demo VAE's latents.
+
+Fitted by least squares to the posterior means of 200 pictures of 128x128 px, one of each of the
+first 200 clips of `draw_clip`'s train split (frame 0 and the reference in turn), and these pictures
+shrunk eightfold by area. R2 on 100 pictures each of the validation and of the test split: 0.991 in
+every channel, an error of 4 of 255 levels. The map is the encoder's: another decoder leaves it be.
+"""
 
 _LATENT_CHANNELS = 8  # pictures this small need more than the published four
 _IDENTITY_WIDTH = 512
@@ -106,4 +130,5 @@ def load_demo_models(dtype: torch.dtype) -> AnimatorModels:
     """
     from ..checkpoints.build import load_models
 
-    return load_models(DEMO_FOLDER, dtype, name="demo (built-in)")
+    models = load_models(DEMO_FOLDER, dtype, name="demo (built-in)")
+    return replace(models, latent_colours=DEMO_LATENT_COLOURS)

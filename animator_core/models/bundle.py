@@ -1,4 +1,4 @@
-"""The five networks that belong together."""
+"""The five networks that belong together, and what is known of their latents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,23 @@ if TYPE_CHECKING:  # these two import diffusers, which takes seconds
     from .unet import VideoUNet
     from .vae import VideoVAE
 
-__all__ = ["AnimatorModels"]
+__all__ = ["AnimatorModels", "LatentColours"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentColours:
+    """A linear map from a VAE's latents to colours, for previews.
+
+    It is one of the encoder's own latents, not of the sampler's scaled ones, so that it holds as
+    long as the encoder does.
+
+    Attributes:
+        factors: Red, green and blue per latent channel; the map gives colours in [-1, 1].
+        bias: Red, green and blue where all channels are 0.
+    """
+
+    factors: tuple[tuple[float, float, float], ...]
+    bias: tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +47,7 @@ class AnimatorModels:
         dtype: Dtype of the UNet, and of everything that is not said otherwise.
         name: For messages.
         trained: False for random weights, whose output means nothing.
+        latent_colours: For previews of this VAE's latents; None if they were not measured.
     """
 
     unet: VideoUNet
@@ -41,3 +58,4 @@ class AnimatorModels:
     dtype: torch.dtype
     name: str
     trained: bool = True
+    latent_colours: LatentColours | None = None

@@ -12,6 +12,7 @@ import pytest
 from comfy_host import STAND_IN, needs_comfyui
 
 MODULES = (
+    "comfy.cli_args",
     "comfy.latent_formats",
     "comfy.model_management",
     "comfy.model_patcher",
