@@ -15,15 +15,15 @@ __all__ = ["run_encode_clips", "run_prepare_data", "run_train", "run_train_align
 
 _TASKS: Mapping[str, tuple[str, str]] = {
     "animation": ("animation_run", "train_animation"),
-    "vae": ("vae", "train_vae"),
+    "vae": ("vae", "TASK"),
     "family": ("family", "gather_family"),
-    "recogniser": ("recogniser", "train_recogniser"),
-    "image_encoder": ("image_encoder", "train_image_encoder"),
-    "face_detector": ("detectors_face", "train_face_detector"),
-    "person_detector": ("detectors_person", "train_person_detector"),
-    "pose_detector": ("detectors_pose", "train_pose_detector"),
+    "recogniser": ("recogniser", "TASK"),
+    "image_encoder": ("image_encoder", "TASK"),
+    "face_detector": ("detectors_face", "TASK"),
+    "person_detector": ("detectors_person", "TASK"),
+    "pose_detector": ("detectors_pose", "TASK"),
 }
-"""`task` of a settings file → module in `training` and function."""
+"""`task` of a settings file → module in `training`, imported when asked for, and what runs it."""
 
 
 class _StopAfter:
@@ -76,8 +76,8 @@ def run_train(args: Any, console: Console) -> int:
         ConfigError: If the settings cannot be read.
     """
     task, content = _read(args.config)
-    module, function = _TASKS[task]
-    train = getattr(importlib.import_module(f"..training.{module}", __package__), function)
+    module, name = _TASKS[task]
+    train = getattr(importlib.import_module(f"..training.{module}", __package__), name)
     monitor = _StopAfter(console, args.stop_after)
     try:
         folder = train(content, args.config, monitor)

@@ -1,4 +1,4 @@
-"""What the face and the person detector share: network, places to find things at, and losses.
+"""What the face and the person detector share: network, places, batches and losses.
 
 Both look for boxes on the grids of strides 8, 16 and 32. A cell of a grid, or each of its anchors,
 is responsible for things of a certain size whose centre is near it.
@@ -6,9 +6,11 @@ is responsible for things of a certain size whose centre is near it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,26 +20,39 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .detector_data import DetectorDataConfig, PicturePool, Scenery, Shown, compose, draw_pictures
+from .loop import LoopConfig, Objective
 
 __all__ = [
     "IGNORED",
+    "MOST_THINGS",
     "NOTHING",
     "STRIDES",
     "AnchorGrid",
     "Backbone",
+    "BoxDetectorConfig",
+    "BoxObjective",
     "ConvBlock",
     "Pyramid",
     "Residual",
+    "Samples",
     "assign",
+    "box_batch",
+    "box_losses",
+    "draw_samples",
     "focal_loss",
     "generalized_iou",
+    "held_out_samples",
     "overlaps",
+    "owned",
 ]
 
 STRIDES = (8, 16, 32)
 NOTHING, IGNORED = -1, -2
+MOST_THINGS = 8  # of a picture
 
 Floats = NDArray[np.float64]
+Samples = list[tuple[NDArray[np.uint8], list[Shown]]]
 
 _IGNORED_REACH = 2.0  # in reaches; cells this near a centre are neither right nor wrong
 
@@ -208,6 +223,125 @@ def assign(grid: AnchorGrid, boxes: Floats) -> NDArray[np.int64]:
         owner[near & ~taken] = IGNORED
         owner[taken], best[taken] = index, distance[taken]
     return owner
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxDetectorConfig(ABC):
+    """One training run of a detector.
+
+    Attributes:
+        loop: What every training has in common.
+        data: The pictures.
+        size: Side of the detector's input [px]; a multiple of 32.
+        widths: Channels of the backbone at strides 2, 4, 8, 16 and 32.
+        channels: Of the pyramid.
+        batch: Pictures of a step.
+    """
+
+    padding: ClassVar[int]  # value of the canvas where no picture is
+
+    loop: LoopConfig
+    data: DetectorDataConfig
+    size: int
+    widths: tuple[int, ...] = (12, 16, 32, 48, 64)
+    channels: int = 32
+    batch: int = 16
+
+    @abstractmethod
+    def grid(self) -> AnchorGrid:
+        """The anchors; sizes overlap, so that no size falls between two."""
+
+
+def draw_samples(config: BoxDetectorConfig, pool: PicturePool, lot: np.random.Generator) -> Samples:
+    """Pictures [size, size, 3] of one batch, and their people."""
+    scenery = Scenery(height=config.size, width=config.size, padding=config.padding)
+    return [compose(lot, pool, scenery, config.data) for _ in range(config.batch)]
+
+
+def held_out_samples(config: BoxDetectorConfig) -> Iterator[Samples]:
+    """Batches of people that training never sees, the same ones every time."""
+    pool = PicturePool(draw_pictures(config.data, "test"))
+    lot = np.random.default_rng(config.loop.seed)
+    for _ in range(max(len(pool) // (2 * config.batch), 1)):
+        yield draw_samples(config, pool, lot)
+
+
+def box_batch(
+    samples: Samples, boxes: Sequence[Sequence[Floats]], grid: AnchorGrid
+) -> dict[str, Tensor]:
+    """A batch for an objective.
+
+    Args:
+        samples: Pictures and their people.
+        boxes: Of each picture, at most `MOST_THINGS`: left, top, right, bottom [px].
+        grid: The anchors.
+
+    Returns:
+        `pictures` uint8 [n, 3, H, W]; `owner` int64 [n, anchors] from `assign`; `boxes` [n, 8, 4]
+        in pixels, zero where there are fewer.
+    """
+    padded = np.zeros((len(samples), MOST_THINGS, 4), np.float32)
+    owner = []
+    for index, found in enumerate(boxes):
+        padded[index, : len(found)] = np.reshape(found, (-1, 4))
+        owner.append(assign(grid, padded[index, : len(found)].astype(np.float64)))
+    pictures = np.stack([picture for picture, _ in samples]).transpose(0, 3, 1, 2)
+    return {
+        "pictures": torch.from_numpy(np.ascontiguousarray(pictures)),
+        "owner": torch.from_numpy(np.stack(owner)),
+        "boxes": torch.from_numpy(padded),
+    }
+
+
+class BoxObjective(Objective):
+    """What an objective knows of its anchors: `anchors` [n, 2] and `strides` [n], in pixels.
+
+    Args:
+        grid: The anchors.
+    """
+
+    anchors: Tensor
+    strides: Tensor
+
+    def __init__(self, grid: AnchorGrid) -> None:
+        super().__init__()
+        anchors, strides = grid.points()
+        self.register_buffer("anchors", torch.from_numpy(anchors).float(), persistent=False)
+        self.register_buffer("strides", torch.from_numpy(strides).float(), persistent=False)
+
+
+def owned(batch: dict[str, Tensor], name: str) -> Tensor:
+    """What the responsible anchors are responsible for, in the order of `owner >= 0`.
+
+    Args:
+        batch: From `box_batch`.
+        name: Of its [n, 8, ...] numbers.
+    """
+    owner = batch["owner"]
+    mine = owner >= 0
+    rows, _ = mine.nonzero(as_tuple=True)
+    return batch[name][rows, owner[mine]]
+
+
+def box_losses(
+    batch: dict[str, Tensor],
+    logits: Float[Tensor, "n anchors"],
+    boxes: Float[Tensor, "n anchors 4"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Losses of scores and of boxes' overlap, per responsible anchor.
+
+    Args:
+        batch: From `box_batch`.
+        logits: Of there being a thing.
+        boxes: Left, top, right, bottom [px].
+    """
+    owner = batch["owner"]
+    mine = owner >= 0
+    count = mine.sum().clamp(min=1)
+    asked = owner >= NOTHING
+    score = focal_loss(logits[asked], mine[asked].to(logits.dtype)) / count
+    overlap = (1 - generalized_iou(boxes[mine], owned(batch, "boxes"))).sum() / count
+    return score, overlap
 
 
 def focal_loss(logits: Float[Tensor, " n"], targets: Float[Tensor, " n"]) -> Float[Tensor, ""]:

@@ -11,41 +11,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..interfaces import Monitor
-from .detector_data import DetectorDataConfig, PicturePool, Scenery, Shown, compose, draw_pictures
+from .detector_data import PicturePool, draw_pictures
 from .detectors import (
-    NOTHING,
+    MOST_THINGS,
     STRIDES,
     AnchorGrid,
+    BoxDetectorConfig,
+    BoxObjective,
     ConvBlock,
     Pyramid,
-    assign,
-    focal_loss,
-    generalized_iou,
+    Samples,
+    box_batch,
+    box_losses,
+    draw_samples,
+    held_out_samples,
     overlaps,
+    owned,
 )
-from .loop import LoopConfig, Objective, train
 from .onnx_export import save_onnx
-from .settings import read_settings
+from .tasks import TrainingTask
 
 __all__ = [
+    "TASK",
     "FaceDetector",
     "FaceDetectorConfig",
     "FaceDetectorObjective",
     "FaceSource",
     "save_face_detector",
-    "train_face_detector",
 ]
 
 _ANCHORS = 2
-_MOST_FACES = 8
 _GUESS = -4.0  # logit that a fresh network gives every anchor
 _POINT_ERROR = 0.02  # of the face's size, from which the loss of points is linear
 _OUTPUTS = (
@@ -57,25 +59,17 @@ _WIDTHS = (1, 4, 10)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaceDetectorConfig:
-    """One training run of the face detector.
+class FaceDetectorConfig(BoxDetectorConfig):
+    """One training run of the face detector; what both have in common is `BoxDetectorConfig`.
 
     Attributes:
-        loop: What every training has in common.
-        data: The pictures.
         size: Side of the detector's input [px]; a multiple of 32.
-        widths: Channels of the backbone at strides 2, 4, 8, 16 and 32.
-        channels: Of the pyramid.
-        batch: Pictures of a step.
         point_weight: Of the loss of the five points.
     """
 
-    loop: LoopConfig
-    data: DetectorDataConfig
+    padding: ClassVar[int] = 0
+
     size: int = 256
-    widths: tuple[int, ...] = (12, 16, 32, 48, 64)
-    channels: int = 32
-    batch: int = 16
     point_weight: float = 4.0
 
     def grid(self) -> AnchorGrid:
@@ -177,64 +171,23 @@ class FaceSource:
     config: FaceDetectorConfig
 
     def __call__(self, step: int, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """See `batch_of`."""
-        config, lot = self.config, np.random.default_rng(seed)
-        pool = PicturePool(self.folder)
-        scenery = Scenery(height=config.size, width=config.size, padding=0)
-        samples = [compose(lot, pool, scenery, config.data) for _ in range(config.batch)]
-        return batch_of(samples, config.grid())
+        """That of `box_batch`, and `points` [n, 8, 5, 2] in pixels."""
+        pool, lot = PicturePool(self.folder), np.random.default_rng(seed)
+        return _batch_of(draw_samples(self.config, pool, lot), self.config.grid())
 
 
-def batch_of(samples: Sequence[tuple[Any, list[Shown]]], grid: AnchorGrid) -> dict[str, Tensor]:
-    """A batch for the objective.
-
-    Args:
-        samples: Pictures [H, W, 3] and their people.
-        grid: The anchors.
-
-    Returns:
-        `pictures` uint8 [n, 3, H, W]; `owner` int64 [n, anchors] from `assign`; `faces` [n, 8, 4]
-        and `points` [n, 8, 5, 2] in pixels, zero where there are fewer.
-    """
-    faces = np.zeros((len(samples), _MOST_FACES, 4), np.float32)
-    points = np.zeros((len(samples), _MOST_FACES, 5, 2), np.float32)
-    owner = []
+def _batch_of(samples: Samples, grid: AnchorGrid) -> dict[str, Tensor]:
+    boxes = []
+    points = np.zeros((len(samples), MOST_THINGS, 5, 2), np.float32)
     for index, (_, people) in enumerate(samples):
         seen = [(p.face_box, p.face_points) for p in people if p.face_box is not None]
-        for number, (box, five) in enumerate(seen[:_MOST_FACES]):
-            faces[index, number], points[index, number] = box, five
-        owner.append(assign(grid, faces[index, : len(seen)].astype(np.float64)))
-    pictures = np.stack([picture for picture, _ in samples]).transpose(0, 3, 1, 2)
-    return {
-        "pictures": torch.from_numpy(np.ascontiguousarray(pictures)),
-        "owner": torch.from_numpy(np.stack(owner)),
-        "faces": torch.from_numpy(faces),
-        "points": torch.from_numpy(points),
-    }
+        boxes.append([box for box, _ in seen[:MOST_THINGS]])
+        for number, (_, five) in enumerate(seen[:MOST_THINGS]):
+            points[index, number] = five
+    return {**box_batch(samples, boxes, grid), "points": torch.from_numpy(points)}
 
 
-def train_face_detector(
-    content: dict[str, Any], source: object, monitor: Monitor | None = None
-) -> Path:
-    """Train as a settings file says; goes on where it stopped.
-
-    Args:
-        content: The file's tables, without `task`.
-        source: For messages.
-        monitor: Sees the steps.
-
-    Returns:
-        The output folder, with `antelopev2/scrfd_10g_bnkps.onnx`.
-
-    Raises:
-        ConfigError: If a setting is unknown or not valid.
-    """
-    config = read_settings(FaceDetectorConfig, content, source=source)
-    batches = FaceSource(draw_pictures(config.data, "train"), config)
-    return train(FaceDetectorObjective(config), batches, config.loop, monitor=monitor)
-
-
-class FaceDetectorObjective(Objective):
+class FaceDetectorObjective(BoxObjective):
     """Scores by focal loss, boxes by overlap, points by distance.
 
     Args:
@@ -242,30 +195,20 @@ class FaceDetectorObjective(Objective):
     """
 
     def __init__(self, config: FaceDetectorConfig) -> None:
-        super().__init__()
+        super().__init__(config.grid())
         self.config = config
         torch.manual_seed(config.loop.seed)
         network = FaceDetector(config.widths, config.channels)
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        anchors, strides = config.grid().points()
-        self.register_buffer("anchors", torch.from_numpy(anchors).float(), persistent=False)
-        self.register_buffer("strides", torch.from_numpy(strides).float(), persistent=False)
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of a batch of `FaceSource`."""
         del generator  # nothing is left to chance here
         logits, boxes, points = self.predict(batch["pictures"])
-        owner = batch["owner"]
-        mine = owner >= 0
-        count = mine.sum().clamp(min=1)
-        asked = owner >= NOTHING
-        score = focal_loss(logits[asked], mine[asked].to(logits.dtype)) / count
-        rows, _ = mine.nonzero(as_tuple=True)
-        faces = batch["faces"][rows, owner[mine]]
-        wanted = batch["points"][rows, owner[mine]]
-        overlap = (1 - generalized_iou(boxes[mine], faces)).sum() / count
+        score, overlap = box_losses(batch, logits, boxes)
+        faces = owned(batch, "boxes")
         size = (faces[:, 2:] - faces[:, :2]).clamp(min=1e-3).prod(dim=1).sqrt()
-        error = (points[mine] - wanted) / size[:, None, None]
+        error = (points[batch["owner"] >= 0] - owned(batch, "points")) / size[:, None, None]
         distance = F.smooth_l1_loss(error, torch.zeros_like(error), beta=_POINT_ERROR)
         distance = distance if len(error) else score * 0
         return {
@@ -291,31 +234,24 @@ class FaceDetectorObjective(Objective):
             parts = maps[first : first + 3]
             return torch.cat([part.reshape(len(pixels), -1, width) for part in parts], dim=1)
 
-        anchors: Any = self.anchors
-        strides: Any = self.strides
-        sides = rows(3, 4) * strides[:, None]
+        anchors, strides = self.anchors, self.strides[:, None]
+        sides = rows(3, 4) * strides
         boxes = torch.cat([anchors - sides[..., :2], anchors + sides[..., 2:]], dim=2)
-        offsets = (rows(6, 10) * strides[:, None]).unflatten(2, (5, 2))
+        offsets = (rows(6, 10) * strides).unflatten(2, (5, 2))
         points = anchors[:, None] + offsets
         return rows(0, 1)[..., 0], boxes, points
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002
         """Recall, false alarms and the points' error on people that training never sees."""
-        config = self.config
-        pool = PicturePool(draw_pictures(config.data, "test"))
-        lot = np.random.default_rng(config.loop.seed)
-        scenery = Scenery(height=config.size, width=config.size, padding=0)
-        device = next(self.network.parameters()).device
         found, alarms, errors, pictures = [], 0, [], 0
-        for _ in range(max(len(pool) // (2 * config.batch), 1)):
-            samples = [compose(lot, pool, scenery, config.data) for _ in range(config.batch)]
-            batch = batch_of(samples, config.grid())
-            shown = batch["pictures"].to(device)
+        for samples in held_out_samples(self.config):
+            batch = _batch_of(samples, self.config.grid())
+            shown = batch["pictures"].to(self.anchors.device)
             logits, boxes, points = (part.cpu() for part in self.predict(shown))
             pictures += len(samples)
             for index in range(len(samples)):
-                faces = batch["faces"][index]
+                faces = batch["boxes"][index]
                 size = (faces[:, 2:] - faces[:, :2]).prod(dim=1).sqrt()
                 shared = overlaps(boxes[index], faces)
                 sure = logits[index] > 0
@@ -337,3 +273,10 @@ class FaceDetectorObjective(Objective):
         """Write `antelopev2/scrfd_10g_bnkps.onnx`."""
         path = folder / "antelopev2" / "scrfd_10g_bnkps.onnx"
         save_face_detector(self.network, path, self.config.size)
+
+
+TASK = TrainingTask(
+    FaceDetectorConfig,
+    FaceDetectorObjective,
+    lambda config: FaceSource(draw_pictures(config.data, "train"), config),
+)

@@ -11,66 +11,59 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..interfaces import Monitor
 from ..pose.detector import MIN_SCORE, PAD_VALUE
-from .detector_data import DetectorDataConfig, PicturePool, Scenery, Shown, compose, draw_pictures
+from .detector_data import PicturePool, draw_pictures
 from .detectors import (
-    NOTHING,
+    MOST_THINGS,
     STRIDES,
     AnchorGrid,
+    BoxDetectorConfig,
+    BoxObjective,
     ConvBlock,
     Pyramid,
-    assign,
-    focal_loss,
-    generalized_iou,
+    Samples,
+    box_batch,
+    box_losses,
+    draw_samples,
+    held_out_samples,
     overlaps,
 )
-from .loop import LoopConfig, Objective, train
 from .onnx_export import save_onnx
-from .settings import read_settings
+from .tasks import TrainingTask
 
 __all__ = [
+    "TASK",
     "PersonDetector",
     "PersonDetectorConfig",
     "PersonDetectorObjective",
     "PersonSource",
     "save_person_detector",
-    "train_person_detector",
 ]
 
-_MOST_PEOPLE = 8
 _GUESS = -4.0  # logit that a fresh network gives every cell
 _NUMBERS = 6
 _LARGEST = 5.0  # of the logarithm of sizes in strides
 
 
 @dataclass(frozen=True, kw_only=True)
-class PersonDetectorConfig:
-    """One training run of the person detector.
+class PersonDetectorConfig(BoxDetectorConfig):
+    """One training run of the person detector; what both have in common is `BoxDetectorConfig`.
 
     Attributes:
-        loop: What every training has in common.
-        data: The pictures.
         size: Side of the detector's input [px]; a multiple of 32.
-        widths: Channels of the backbone at strides 2, 4, 8, 16 and 32.
-        channels: Of the pyramid.
-        batch: Pictures of a step.
         box_weight: Of the loss of the boxes' overlap.
     """
 
-    loop: LoopConfig
-    data: DetectorDataConfig
+    padding: ClassVar[int] = PAD_VALUE
+
     size: int = 160
-    widths: tuple[int, ...] = (12, 16, 32, 48, 64)
-    channels: int = 32
-    batch: int = 16
     box_weight: float = 2.0
 
     def grid(self) -> AnchorGrid:
@@ -165,51 +158,17 @@ class PersonSource:
     config: PersonDetectorConfig
 
     def __call__(self, step: int, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
-        """`pictures` uint8 [n, 3, H, W], `owner` int64 [n, cells], `people` [n, 8, 4] in pixels."""
-        config, lot = self.config, np.random.default_rng(seed)
-        pool = PicturePool(self.folder)
-        scenery = Scenery(height=config.size, width=config.size, padding=PAD_VALUE)
-        samples = [compose(lot, pool, scenery, config.data) for _ in range(config.batch)]
-        return _batch_of(samples, config.grid())
+        """See `box_batch`."""
+        pool, lot = PicturePool(self.folder), np.random.default_rng(seed)
+        return _batch_of(draw_samples(self.config, pool, lot), self.config.grid())
 
 
-def _batch_of(samples: Sequence[tuple[Any, list[Shown]]], grid: AnchorGrid) -> dict[str, Tensor]:
-    people = np.zeros((len(samples), _MOST_PEOPLE, 4), np.float32)
-    owner = []
-    for index, (_, shown) in enumerate(samples):
-        boxes = [person.box for person in shown][:_MOST_PEOPLE]
-        people[index, : len(boxes)] = np.reshape(boxes, (-1, 4))
-        owner.append(assign(grid, people[index, : len(boxes)].astype(np.float64)))
-    pictures = np.stack([picture for picture, _ in samples]).transpose(0, 3, 1, 2)
-    return {
-        "pictures": torch.from_numpy(np.ascontiguousarray(pictures)),
-        "owner": torch.from_numpy(np.stack(owner)),
-        "people": torch.from_numpy(people),
-    }
+def _batch_of(samples: Samples, grid: AnchorGrid) -> dict[str, Tensor]:
+    boxes = [[person.box for person in people[:MOST_THINGS]] for _, people in samples]
+    return box_batch(samples, boxes, grid)
 
 
-def train_person_detector(
-    content: dict[str, Any], source: object, monitor: Monitor | None = None
-) -> Path:
-    """Train as a settings file says; goes on where it stopped.
-
-    Args:
-        content: The file's tables, without `task`.
-        source: For messages.
-        monitor: Sees the steps.
-
-    Returns:
-        The output folder, with `DWPose/yolox_l.onnx`.
-
-    Raises:
-        ConfigError: If a setting is unknown or not valid.
-    """
-    config = read_settings(PersonDetectorConfig, content, source=source)
-    batches = PersonSource(draw_pictures(config.data, "train"), config)
-    return train(PersonDetectorObjective(config), batches, config.loop, monitor=monitor)
-
-
-class PersonDetectorObjective(Objective):
+class PersonDetectorObjective(BoxObjective):
     """Scores by focal loss, boxes by overlap.
 
     Args:
@@ -217,34 +176,25 @@ class PersonDetectorObjective(Objective):
     """
 
     def __init__(self, config: PersonDetectorConfig) -> None:
-        super().__init__()
+        super().__init__(config.grid())
         self.config = config
         torch.manual_seed(config.loop.seed)
         network = PersonDetector(config.widths, config.channels)
         self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        corners, strides = config.grid().points()
-        self.register_buffer("corners", torch.from_numpy(corners).float(), persistent=False)
-        self.register_buffer("strides", torch.from_numpy(strides).float(), persistent=False)
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Losses of a batch of `PersonSource`."""
         del generator  # nothing is left to chance here
         boxes, logits = self.predict(batch["pictures"])
-        owner = batch["owner"]
-        mine = owner >= 0
-        count = mine.sum().clamp(min=1)
-        asked = owner >= NOTHING
-        score = focal_loss(logits[..., 0][asked], mine[asked].to(logits.dtype)) / count
-        rows, _ = mine.nonzero(as_tuple=True)
-        wanted = batch["people"][rows, owner[mine]]
-        overlap = (1 - generalized_iou(boxes[mine], wanted)).sum() / count
-        label = logits[..., 1][mine]
+        score, overlap = box_losses(batch, logits[..., 0], boxes)
+        label = logits[..., 1][batch["owner"] >= 0]
         kind = F.binary_cross_entropy_with_logits(label, torch.ones_like(label), reduction="sum")
+        kind = kind / max(len(label), 1)
         return {
-            "loss": score + self.config.box_weight * overlap + kind / count,
+            "loss": score + self.config.box_weight * overlap + kind,
             "score": score,
             "overlap": overlap,
-            "kind": kind / count,
+            "kind": kind,
         }
 
     def predict(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -261,29 +211,23 @@ class PersonDetectorObjective(Objective):
             torch.cat([part.flatten(2) for part in parts], dim=2).transpose(1, 2)
             for parts in self.network(pixels)
         )
-        strides: Any = self.strides
-        center = maps[..., :2] * strides[:, None] + self.corners
-        half = maps[..., 2:].clamp(max=_LARGEST).exp() * strides[:, None] / 2
+        strides = self.strides[:, None]
+        center = maps[..., :2] * strides + self.anchors
+        half = maps[..., 2:].clamp(max=_LARGEST).exp() * strides / 2
         return torch.cat([center - half, center + half], dim=2), logits
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002
         """Recall, false alarms and overlap on people that training never sees."""
-        config = self.config
-        pool = PicturePool(draw_pictures(config.data, "test"))
-        lot = np.random.default_rng(config.loop.seed)
-        scenery = Scenery(height=config.size, width=config.size, padding=PAD_VALUE)
         best: list[float] = []
         alarms = pictures = 0
-        corners: Any = self.corners
-        for _ in range(max(len(pool) // (2 * config.batch), 1)):
-            samples = [compose(lot, pool, scenery, config.data) for _ in range(config.batch)]
-            batch = _batch_of(samples, config.grid())
-            boxes, logits = self.predict(batch["pictures"].to(corners.device))
+        for samples in held_out_samples(self.config):
+            batch = _batch_of(samples, self.config.grid())
+            boxes, logits = self.predict(batch["pictures"].to(self.anchors.device))
             sure = (logits.sigmoid().prod(dim=2) > MIN_SCORE).cpu()
             pictures += len(samples)
             for index in range(len(samples)):
-                people = batch["people"][index]
+                people = batch["boxes"][index]
                 shared = overlaps(boxes[index].cpu(), people) * sure[index][:, None]
                 alarms += int((sure[index] & (shared.amax(dim=1) < 0.4)).any())
                 best += shared.amax(dim=0)[people[:, 2] > people[:, 0]].tolist()
@@ -296,3 +240,10 @@ class PersonDetectorObjective(Objective):
     def export(self, folder: Path) -> None:
         """Write `DWPose/yolox_l.onnx`."""
         save_person_detector(self.network, folder / "DWPose" / "yolox_l.onnx", self.config.size)
+
+
+TASK = TrainingTask(
+    PersonDetectorConfig,
+    PersonDetectorObjective,
+    lambda config: PersonSource(draw_pictures(config.data, "train"), config),
+)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,23 +20,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..interfaces import Monitor
 from ..pose.skeletons import NUM_BODY, NUM_FACE
 from ..pose.wholebody import NUM_WHOLEBODY, crop_frame, crop_person, decode_simcc, to_openpose
 from .detector_data import DetectorDataConfig, PicturePool, Scenery, Shown, compose, draw_pictures
 from .detectors import ConvBlock, Residual
-from .loop import LoopConfig, Objective, train
+from .loop import LoopConfig, Objective
 from .onnx_export import save_onnx
-from .settings import read_settings
+from .tasks import TrainingTask
 
 __all__ = [
+    "TASK",
     "PoseDetectorConfig",
     "PoseDetectorObjective",
     "PoseNetwork",
     "PoseSource",
     "save_pose_detector",
     "simcc_targets",
-    "train_pose_detector",
 ]
 
 _STRIDE = 16
@@ -221,27 +219,6 @@ def simcc_targets(
     return torch.softmax(-0.5 * ((numbers - places[..., None]) / spread).square(), dim=-1)
 
 
-def train_pose_detector(
-    content: dict[str, Any], source: object, monitor: Monitor | None = None
-) -> Path:
-    """Train as a settings file says; goes on where it stopped.
-
-    Args:
-        content: The file's tables, without `task`.
-        source: For messages.
-        monitor: Sees the steps.
-
-    Returns:
-        The output folder, with `DWPose/dw-ll_ucoco_384.onnx`.
-
-    Raises:
-        ConfigError: If a setting is unknown or not valid.
-    """
-    config = read_settings(PoseDetectorConfig, content, source=source)
-    batches = PoseSource(draw_pictures(config.data, "train"), config)
-    return train(PoseDetectorObjective(config), batches, config.loop, monitor=monitor)
-
-
 class PoseDetectorObjective(Objective):
     """Cross entropy over bins, and the certainty of every joint.
 
@@ -323,3 +300,10 @@ def _units(joints: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[
     face = joints[:, NUM_BODY - 1 : NUM_BODY - 1 + NUM_FACE, 1]
     torso = np.linalg.norm(shoulders - hips, axis=1)
     return np.maximum(torso, 1e-3), np.maximum(np.ptp(face, axis=1), 1e-3)
+
+
+TASK = TrainingTask(
+    PoseDetectorConfig,
+    PoseDetectorObjective,
+    lambda config: PoseSource(draw_pictures(config.data, "train"), config),
+)

@@ -25,19 +25,18 @@ from ..checkpoints.build import save_network
 from ..demo.casting import random_scene
 from ..demo.character import draw_people
 from ..errors import ConfigError
-from ..interfaces import Monitor
 from ..models.image_encoder import CLIP_PRESET, build_image_encoder, clip_pixels
 from .drawn_clips import SPLIT_SEEDS, DrawnClipConfig, Split, draw_clip
 from .drawn_pool import drawn_pool, open_pool
-from .loop import LoopConfig, Objective, train
-from .settings import read_settings
+from .loop import LoopConfig, Objective
+from .tasks import TrainingTask
 
 __all__ = [
+    "TASK",
     "ImageEncoderConfig",
     "ImageEncoderObjective",
     "PictureTripleSource",
     "contrastive_loss",
-    "train_image_encoder",
 ]
 
 _TRIPLE = ("reference", "frame", "elsewhere")
@@ -149,28 +148,6 @@ class PictureTripleSource:
         }
 
 
-def train_image_encoder(
-    content: dict[str, Any], source: object, monitor: Monitor | None = None
-) -> Path:
-    """Train as a settings file says; goes on where it stopped.
-
-    Args:
-        content: The file's tables, without `task`.
-        source: For messages.
-        monitor: Sees the steps.
-
-    Returns:
-        The output folder, with `SVD/image_encoder`.
-
-    Raises:
-        ConfigError: If a setting is unknown or not valid.
-    """
-    config = read_settings(ImageEncoderConfig, content, source=source)
-    _pictures(config, "train")  # drawn before the loop's processes need them
-    batches = PictureTripleSource(str(Path(config.folder) / "train"), config.clips, config.batch)
-    return train(ImageEncoderObjective(config), batches, config.loop, monitor=monitor)
-
-
 def contrastive_loss(
     a: Float[Tensor, "n d"], b: Float[Tensor, "n d"], temperature: float
 ) -> Float[Tensor, ""]:
@@ -244,3 +221,11 @@ class ImageEncoderObjective(Objective):
 def _found(a: Tensor, b: Tensor) -> float:
     nearest = (F.normalize(a) @ F.normalize(b).t()).argmax(dim=1).cpu()
     return float((nearest == torch.arange(len(a))).float().mean())
+
+
+def _batches(config: ImageEncoderConfig) -> PictureTripleSource:
+    _pictures(config, "train")  # drawn before the loop's processes need them
+    return PictureTripleSource(str(Path(config.folder) / "train"), config.clips, config.batch)
+
+
+TASK = TrainingTask(ImageEncoderConfig, ImageEncoderObjective, _batches)

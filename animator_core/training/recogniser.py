@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +18,18 @@ from torch import Tensor, nn
 
 from ..checkpoints.writing import write_safetensors
 from ..errors import ConfigError
-from ..interfaces import Monitor
 from ..models.face_recognition import FACE_SIZE, IResNet
 from .face_crops import FaceCropConfig, FaceCropSource, face_crops, held_out_crops
-from .loop import LoopConfig, Objective, train
+from .loop import LoopConfig, Objective
 from .onnx_export import save_onnx
-from .settings import read_settings
+from .tasks import TrainingTask
 
 __all__ = [
+    "TASK",
     "RecogniserObjective",
     "RecogniserTrainingConfig",
     "arcface_logits",
     "save_recogniser_onnx",
-    "train_recogniser",
     "verification_figures",
 ]
 
@@ -72,29 +70,6 @@ class RecogniserTrainingConfig:
                 f"scale is {self.scale} and batch {self.batch}; the scale must be positive and a "
                 "batch must have at least two faces."
             )
-
-
-def train_recogniser(
-    content: dict[str, Any], source: object, monitor: Monitor | None = None
-) -> Path:
-    """Train as a settings file says; goes on where it stopped.
-
-    Args:
-        content: The file's tables, without `task`.
-        source: For messages.
-        monitor: Sees the steps.
-
-    Returns:
-        The output folder, with `Animation/glintr100_torch.safetensors` and
-        `antelopev2/glintr100.onnx`.
-
-    Raises:
-        ConfigError: If a setting is unknown or not valid.
-    """
-    config = read_settings(RecogniserTrainingConfig, content, source=source)
-    face_crops(config.data)  # drawn before the loop's processes need them
-    batches = FaceCropSource(config.data, config.batch, config.margin, config.margin_steps)
-    return train(RecogniserObjective(config), batches, config.loop, monitor=monitor)
 
 
 def arcface_logits(
@@ -162,7 +137,7 @@ class RecogniserObjective(Objective):
         return verification_figures(torch.cat(parts).numpy(), labels)
 
     def export(self, folder: Path) -> None:
-        """Write the weights under the published names, and as the published ONNX graph."""
+        """Write `Animation/glintr100_torch.safetensors` and `antelopev2/glintr100.onnx`."""
         state = {k: v.contiguous() for k, v in self.network.state_dict().items()}
         write_safetensors(
             folder / "Animation" / "glintr100_torch.safetensors", state, overwrite=True
@@ -233,3 +208,11 @@ def save_recogniser_onnx(network: IResNet, path: Path) -> None:
         inputs={"input.1": ("n", 3, FACE_SIZE, FACE_SIZE)},
         outputs={"embedding": ("n", network.num_features)},
     )
+
+
+def _batches(config: RecogniserTrainingConfig) -> FaceCropSource:
+    face_crops(config.data)  # drawn before the loop's processes need them
+    return FaceCropSource(config.data, config.batch, config.margin, config.margin_steps)
+
+
+TASK = TrainingTask(RecogniserTrainingConfig, RecogniserObjective, _batches)

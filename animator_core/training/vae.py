@@ -19,13 +19,12 @@ from ..checkpoints.build import save_network
 from ..checkpoints.state_dict import load_strict, read_state_dict
 from ..errors import ConfigError
 from ..frames import to_model_range
-from ..interfaces import Monitor
 from ..models.vae import VAE_PRESET, VideoVAE
 from .drawn_clips import SPLIT_SEEDS, DrawnClip, DrawnClipConfig, draw_clip
-from .loop import LoopConfig, Objective, train
-from .settings import read_settings
+from .loop import LoopConfig, Objective
+from .tasks import TrainingTask
 
-__all__ = ["PictureSource", "VaeObjective", "VaeTrainingConfig", "decode_pictures", "train_vae"]
+__all__ = ["TASK", "PictureSource", "VaeObjective", "VaeTrainingConfig", "decode_pictures"]
 
 _CROPS_PER_PICTURE = 4
 _COLOURS = 3
@@ -100,25 +99,6 @@ class VaeTrainingConfig:
             "norm_num_groups": 32 if self.norms else 0,
             "sample_size": max(self.data.width, self.data.height),
         }
-
-
-def train_vae(content: dict[str, Any], source: object, monitor: Monitor | None = None) -> Path:
-    """Train as a settings file says; goes on where it stopped.
-
-    Args:
-        content: The file's tables, without `task`.
-        source: For messages.
-        monitor: Sees the steps.
-
-    Returns:
-        The output folder, with `SVD/vae`.
-
-    Raises:
-        ConfigError: If a setting is unknown or not valid.
-        CheckpointError: If `initial` belongs to another network.
-    """
-    config = read_settings(VaeTrainingConfig, content, source=source)
-    return train(VaeObjective(config), PictureSource(config), config.loop, monitor=monitor)
 
 
 @dataclass(frozen=True)
@@ -353,3 +333,6 @@ def _head_mask(clip: DrawnClip) -> NDArray[np.bool_]:
 
 def _channels_first(pictures: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3)))
+
+
+TASK = TrainingTask(VaeTrainingConfig, VaeObjective, PictureSource)

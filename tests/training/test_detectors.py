@@ -172,7 +172,7 @@ class TestFaceDetector:
     def test_learns_and_insightface_reads_it(self, data, tmp_path):
         config = self.config(data, tmp_path)
         objective = face.FaceDetectorObjective(config)
-        source = face.FaceSource(draw_pictures(data, "train"), config)
+        source = face.TASK.batches(config)
         before, after = losses_before_and_after(objective, source, config.loop)
         assert after < 0.9 * before
         path = tmp_path / "antelopev2" / "scrfd_10g_bnkps.onnx"
@@ -200,7 +200,7 @@ class TestFaceDetector:
         rows = torch.arange(len(owner))[:, None]
         truth = (
             torch.where(batch["owner"] >= 0, 9.0, -9.0),
-            batch["faces"][rows, owner],
+            batch["boxes"][rows, owner],
             batch["points"][rows, owner],
         )
         objective.predict = lambda pictures: truth  # type: ignore[method-assign]
@@ -215,7 +215,7 @@ class TestPersonDetector:
             loop=loop(tmp_path), data=data, size=96, widths=WIDTHS, channels=8, batch=4
         )
         objective = person.PersonDetectorObjective(config)
-        source = person.PersonSource(draw_pictures(data, "train"), config)
+        source = person.TASK.batches(config)
         before, after = losses_before_and_after(objective, source, config.loop)
         assert after < 0.9 * before
         objective.export(tmp_path)
@@ -252,7 +252,7 @@ class TestPoseNetwork:
     def test_learns_and_the_pack_reads_it(self, data, tmp_path):
         config = self.config(data, tmp_path)
         objective = pose.PoseDetectorObjective(config)
-        source = pose.PoseSource(draw_pictures(data, "train"), config)
+        source = pose.TASK.batches(config)
         before, after = losses_before_and_after(objective, source, config.loop)
         assert after < 0.95 * before
         objective.export(tmp_path)

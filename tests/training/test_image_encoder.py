@@ -11,11 +11,11 @@ from animator_core.checkpoints.state_dict import read_state_dict
 from animator_core.errors import ConfigError
 from animator_core.training.drawn_clips import DrawnClipConfig
 from animator_core.training.image_encoder import (
+    TASK,
     ImageEncoderConfig,
     ImageEncoderObjective,
     PictureTripleSource,
     contrastive_loss,
-    train_image_encoder,
 )
 from animator_core.training.loop import LoopConfig
 from animator_core.training.settings import read_settings, read_toml
@@ -57,7 +57,7 @@ def test_contrast_is_lowest_where_partners_point_the_same_way():
 
 def test_training_learns_and_its_files_load(tmp_path):
     config = read_settings(ImageEncoderConfig, settings(tmp_path), source="here")
-    folder = train_image_encoder(settings(tmp_path), "here")
+    folder = TASK(settings(tmp_path), "here")
     source = PictureTripleSource(str(tmp_path / "pictures" / "train"), config.clips, config.batch)
     batch = source(0, 1)
     assert batch["elsewhere"].shape == (6, 3, 32, 32)

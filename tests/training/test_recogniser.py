@@ -21,10 +21,10 @@ from animator_core.training.face_crops import (
 )
 from animator_core.training.loop import LoopConfig, train
 from animator_core.training.recogniser import (
+    TASK,
     RecogniserObjective,
     RecogniserTrainingConfig,
     arcface_logits,
-    train_recogniser,
     verification_figures,
 )
 from animator_core.training.settings import read_settings, read_toml
@@ -148,4 +148,4 @@ def test_settings_file_of_the_pack_is_valid(tmp_path, monkeypatch):
     assert content.pop("task") == "recogniser"
     read_settings(RecogniserTrainingConfig, content, source="configs/recogniser.toml")
     with pytest.raises(ConfigError, match="margin"):
-        train_recogniser({**content, "margin": 2.0}, "here")
+        TASK({**content, "margin": 2.0}, "here")
