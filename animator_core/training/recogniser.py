@@ -35,6 +35,8 @@ __all__ = [
 
 _CHUNK = 64  # faces that are embedded together
 
+_LEAST_CHANNELS_LAST = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecogniserTrainingConfig:
@@ -103,8 +105,15 @@ class RecogniserObjective(Objective):
         super().__init__()
         self.config = config
         torch.manual_seed(config.loop.seed)
+        # faster on the CPU, but oneDNN crashes there in the backward pass of a strided 1x1
+        # convolution of 8 channels (torch 2.13 with AVX-512)
+        self._format = (
+            torch.channels_last
+            if min(config.widths) >= _LEAST_CHANNELS_LAST
+            else torch.contiguous_format
+        )
         network = IResNet(config.layers, config.widths, config.num_features)
-        self.network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network = network.to(memory_format=self._format)  # pyright: ignore[reportCallIssue]
         centers = torch.randn(config.data.identities, config.num_features)
         self.centers = nn.Parameter(0.05 * centers)
 
@@ -123,7 +132,7 @@ class RecogniserObjective(Objective):
     def embed(self, faces: Tensor) -> Tensor:
         """uint8 [n, 3, 112, 112], RGB → [n, num_features]."""
         pixels = faces.float() / 127.5 - 1
-        return self.network(pixels.contiguous(memory_format=torch.channels_last))
+        return self.network(pixels.contiguous(memory_format=self._format))
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002
