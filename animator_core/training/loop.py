@@ -269,6 +269,10 @@ class _Run:
             self._save_if_behind()
             raise
         finally:
+            # DistributedDataParallel must go before its process group: were it the last to hold the
+            # group, the group's thread would wait for Python's lock, and Python for that thread
+            self.model = self.objective
+            self.accelerator.free_memory()
             self.accelerator.end_training()
 
     def _advance(self, batches: Iterator[tuple[Any, int]]) -> dict[str, float]:
