@@ -21,6 +21,7 @@ from animator_core.commands.showcase import Scene, Theatre, stage
 from animator_core.config import WindowConfig
 from animator_core.console import Console
 from animator_core.demo.model import DEMO_FOLDER, DEMO_STEPS
+from animator_core.errors import NoFaceError
 from animator_core.evaluation.intervals import mean_with_interval
 from animator_core.evaluation.misalign import MisalignConfig, misalign, random_misalignment
 from animator_core.evaluation.pose_error import pose_error
@@ -33,6 +34,7 @@ from animator_core.training.drawn_clips import DrawnClipConfig
 from animator_core.training.hidden_heads import head_box
 
 ALONE = DrawnClipConfig(frames=4, pairs=0.0)
+TOGETHER = DrawnClipConfig(frames=4, pairs=1.0, close_ups=0.0, half_bodies=1.0)
 FIGURES = DEMO_FOLDER / "training" / "figures.json"
 MARKS = ("<!-- figures -->", "<!-- end of figures -->")
 ROWS = {
@@ -51,6 +53,11 @@ ROWS = {
     "CSIM with HJB refinement (3 iterations in the last half of the steps)": ("", "csim_refined"),
     "gain of CSIM by HJB refinement": ("≥ .03", "refine_gain"),
     "change of the background's L1 by it, as a share": ("< .01", "refine_change_away"),
+    "two people: likeness to the face that each was given": ("", "pair_own"),
+    "… to the other one's": ("", "pair_other"),
+    "faces exchanged: likeness to the face that each was given": ("", "exchanged_own"),
+    "… to the other one's, who stands there in the reference": ("", "exchanged_other"),
+    "by how much exchanging turns a face from one to the other": ("", "exchange_turn"),
     "misaligned motion, pose error: as it is": ("", "align_misaligned"),
     "… after rescale": ("", "align_rescale"),
     "… after the learned alignment": ("≤ half of rescale's", "align_learned"),
@@ -159,9 +166,37 @@ def measure_seams(theatre, number, args):
     return {"seams": seam_ratio(jumps(performed.frames), borders), "seams_truth": truth}
 
 
+def measure_pair(theatre, number, args):
+    """How alike two people's faces are to the face that each was given, and to the other's."""
+    staged = stage(Scene(name="", title="", number=number, data=TOGETHER))
+    try:
+        faces = theatre.embeddings(staged.clip)
+    except NoFaceError:
+        return {}
+    row = {}
+    for name, identity in (("pair", "on"), ("exchanged", "exchanged")):
+        one = stage(replace(staged.scene, identity=identity))
+        pictures = to_model_range(theatre.perform(one, args.steps).frames)
+        likeness = np.array(
+            [
+                [theatre.likeness(staged, pictures, place, face).mean for face in faces]
+                for place in (0, 1)
+            ]
+        )
+        own, other = np.diag(likeness), np.diag(likeness[:, ::-1])
+        if identity == "exchanged":
+            own, other = other, own
+        row |= {f"{name}_own": mean(own), f"{name}_other": mean(other)}
+    row["exchange_turn"] = (
+        row["pair_own"] - row["pair_other"] + row["exchanged_own"] - row["exchanged_other"]
+    )
+    return row
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--long-clips", type=int, default=8)
     parser.add_argument("--long-frames", type=int, default=40)
     parser.add_argument("--steps", type=int, default=DEMO_STEPS)
@@ -182,6 +217,8 @@ def main():
         row = measure_clip(theatre, number, args) | measure_alignment(number)
         if index < args.long_clips:
             row |= measure_seams(theatre, number, args)
+        if index < args.pairs:
+            row |= measure_pair(theatre, number, args)
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
         print(f"{index + 1}/{args.clips}", *(f"{k} {mean(v):.3f}" for k, v in columns.items()))

@@ -215,11 +215,24 @@ class Theatre:
             frames: Its animation [T, H, W, 3], or any other frames of these poses.
         """
         pictures = to_model_range(frames)
-        curves: list[SimilarityCurve] = []
-        for person, embedding in enumerate(self.embeddings(staged.clip)):
-            track = _track(staged.poses, person)
-            curves.append(track_similarity(self.recogniser, pictures, track, embedding))
-        return tuple(curves)
+        return tuple(
+            self.likeness(staged, pictures, person, embedding)
+            for person, embedding in enumerate(self.embeddings(staged.clip))
+        )
+
+    def likeness(
+        self, staged: Staged, pictures: Tensor, person: int, embedding: Tensor
+    ) -> SimilarityCurve:
+        """Likeness of the face at a person's place to any face.
+
+        Args:
+            staged: The scene.
+            pictures: Frames of these poses [T, 3, H, W] in [-1, 1].
+            person: Whose place.
+            embedding: Of the face [d].
+        """
+        track = _track(staged.poses, person)
+        return track_similarity(self.recogniser, pictures, track, embedding)
 
 
 def _track(poses: PoseSequence, person: int) -> FaceTrack:

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.comfyui, needs_comfyui]
 
 SMALL = {"width": 64, "height": 64, "frames": 2, "steps": 1}
 UNTOUCHED = ("first_run", "keep_the_face", "two_people")
+MOVED = 0.1  # difference of colour, of 1
 LARGE_FACES = {"width": 192, "height": 192}  # of at least 16 px, to be refined
 
 
@@ -176,8 +177,12 @@ def test_demo_workflow_runs_untouched(comfyui, specs, inputs, name):
     frames = _read_video(video)
     reference, truth = _drawn(prompt)
     assert frames.shape == truth.shape == (16, 128, 128, 3)
-    copied = np.abs(reference - truth).mean()
-    assert np.abs(frames - truth).mean() < copied  # it follows the motion
+    # it follows the motion, and leaves alone what does not move; over the whole picture, most of
+    # which stands still, a sharp copy of the reference can be nearer than any animation
+    copied, made = np.abs(reference - truth), np.abs(frames - truth)
+    moved = copied.max(axis=-1) > MOVED
+    assert made[moved].mean() < 0.7 * copied[moved].mean()
+    assert made[~moved].mean() < 0.06
 
 
 def _read_video(path: Path) -> np.ndarray:
