@@ -57,6 +57,8 @@ ROWS = {
     "… to the other one's": ("", "pair_other"),
     "faces exchanged: likeness to the face that each was given": ("", "exchanged_own"),
     "… to the other one's, who stands there in the reference": ("", "exchanged_other"),
+    "… exchanged, all heads hidden: to the face that each was given": ("", "exchanged_hidden_own"),
+    "… to the other one's face": ("", "exchanged_hidden_other"),
     "by how much exchanging turns a face from one to the other": ("", "exchange_turn"),
     "misaligned motion, pose error: as it is": ("", "align_misaligned"),
     "… after rescale": ("", "align_rescale"),
@@ -174,8 +176,12 @@ def measure_pair(theatre, number, args):
     except NoFaceError:
         return {}
     row = {}
-    for name, identity in (("pair", "on"), ("exchanged", "exchanged")):
-        one = stage(replace(staged.scene, identity=identity))
+    for name, identity, hidden in (
+        ("pair", "on", False),
+        ("exchanged", "exchanged", False),
+        ("exchanged_hidden", "exchanged", True),
+    ):
+        one = stage(replace(staged.scene, identity=identity, hidden_head=hidden))
         pictures = to_model_range(theatre.perform(one, args.steps).frames)
         likeness = np.array(
             [

@@ -52,7 +52,7 @@ class Scene:
         aligned: Whether the learned aligner brings it back.
         identity: Whether the ID adapter gets the face, nothing, or the other person's.
         refine_iterations: Of the HJB refinement; 0 for none.
-        hidden_head: Whether the reference's head is covered, so that only the identity tells it.
+        hidden_head: Whether the reference's heads are covered, so that only identities tell them.
         seed: Of the noise.
     """
 
@@ -126,7 +126,8 @@ def stage(scene: Scene) -> Staged:
     reference = clip.reference
     if scene.hidden_head:
         lot = np.random.default_rng(scene.number)
-        reference = hide_head(reference, clip.reference_face_boxes[0], "grey", lot)
+        for box in clip.reference_face_boxes:
+            reference = hide_head(reference, box, "grey", lot)
     return Staged(scene=scene, clip=clip, reference=reference, driving=driving, poses=poses)
 
 
