@@ -266,7 +266,8 @@ class _Run:
             # the first process still writes: one that leaves early would leave it hanging
             self.accelerator.wait_for_everyone()
         except CancelledError:  # raised between two steps: nothing that was trained is lost
-            self._save_if_behind()
+            if self.step > self.saved_step:
+                self.save()
             raise
         finally:
             # DistributedDataParallel must go before its process group: were it the last to hold the
@@ -357,10 +358,6 @@ class _Run:
             torch.save(state, file)
         self._with_averaged(lambda network: network.export(self.folder))
         self.saved_step = self.step
-
-    def _save_if_behind(self) -> None:
-        if self.step > self.saved_step:
-            self.save()
 
     def resume(self) -> None:
         """Go on from the checkpoint, if there is one.
