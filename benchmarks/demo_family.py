@@ -59,6 +59,11 @@ ROWS = {
     "… to the other one's, who stands there in the reference": ("", "exchanged_other"),
     "… exchanged, all heads hidden: to the face that each was given": ("", "exchanged_hidden_own"),
     "… to the other one's face": ("", "exchanged_hidden_other"),
+    "… exchanged, with HJB refinement: to the face that each was given": (
+        "",
+        "exchanged_refined_own",
+    ),
+    "… to the face of the other one, who stands there": ("", "exchanged_refined_other"),
     "by how much exchanging turns a face from one to the other": ("", "exchange_turn"),
     "misaligned motion, pose error: as it is": ("", "align_misaligned"),
     "… after rescale": ("", "align_rescale"),
@@ -176,12 +181,14 @@ def measure_pair(theatre, number, args):
     except NoFaceError:
         return {}
     row = {}
-    for name, identity, hidden in (
-        ("pair", "on", False),
-        ("exchanged", "exchanged", False),
-        ("exchanged_hidden", "exchanged", True),
-    ):
-        one = stage(replace(staged.scene, identity=identity, hidden_head=hidden))
+    variants = {
+        "pair": {"identity": "on"},
+        "exchanged": {"identity": "exchanged"},
+        "exchanged_hidden": {"identity": "exchanged", "hidden_head": True},
+        "exchanged_refined": {"identity": "exchanged", "refine_iterations": args.iterations},
+    }
+    for name, changes in variants.items():
+        one = stage(replace(staged.scene, **changes))
         pictures = to_model_range(theatre.perform(one, args.steps).frames)
         likeness = np.array(
             [
@@ -190,7 +197,7 @@ def measure_pair(theatre, number, args):
             ]
         )
         own, other = np.diag(likeness), np.diag(likeness[:, ::-1])
-        if identity == "exchanged":
+        if one.scene.identity == "exchanged":
             own, other = other, own
         row |= {f"{name}_own": mean(own), f"{name}_other": mean(other)}
     row["exchange_turn"] = (
