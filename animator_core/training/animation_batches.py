@@ -1,9 +1,9 @@
-"""Micro-batches of encoded clips: single pictures first, clips in the last part of a training."""
+"""Micro-batches of encoded clips: single pictures first, videos in the last part of a training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ __all__ = ["EncodedClipSource", "Sample", "gather", "usable_clips"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One video of a micro-batch. Picture 0 of a clip is its reference, the others its frames.
+    """One video of a micro-batch. Picture 0 of a clip lies at another time than its frames.
 
     Attributes:
         clip: Index of the clip, from 0.
@@ -54,11 +54,13 @@ class EncodedClipSource:
         lot = np.random.default_rng(seed)
         done = step / self.config.loop.steps
         samples = self.config.samples
-        shows_clips = done >= samples.clips_from
-        cache = self.config.cache("clips" if shows_clips else "pictures")
-        count = samples.clips if shows_clips else samples.pictures
+        draw, name, count = {
+            "pictures": (self._picture, "pictures", samples.pictures),
+            "moments": (self._moments, "pictures", samples.moments),
+            "clips": (self._clip, "clips", samples.clips),
+        }[self._kind(lot, done)]
+        cache = self.config.cache(name)
         clips = lot.integers(0, usable_clips(cache, done), count).tolist()
-        draw = self._video if shows_clips else self._picture
         chosen = [
             draw(lot, clip, hidden=self._is_hidden(lot, cache, clip), count=cache.data.frames)
             for clip in clips
@@ -70,6 +72,17 @@ class EncodedClipSource:
             wait=True,
             noise=(self.config.noise_augmentation, lot),
         )
+
+    def _kind(
+        self, lot: np.random.Generator, done: float
+    ) -> Literal["pictures", "moments", "clips"]:
+        samples = self.config.samples
+        if done < samples.clips_from:
+            return "pictures"
+        place = lot.random()
+        if place < samples.moments_share:
+            return "moments"
+        return "pictures" if place < samples.moments_share + samples.pictures_share else "clips"
 
     def _is_hidden(self, lot: np.random.Generator, cache: ClipCacheConfig, clip: int) -> bool:
         """Some clips have a hidden variant, and some of the samples of these use it."""
@@ -85,13 +98,22 @@ class EncodedClipSource:
             frame = reference
         return Sample(clip, reference, (frame,), hidden)
 
-    def _video(self, lot: np.random.Generator, clip: int, *, hidden: bool, count: int) -> Sample:
-        length = self.config.samples.clip_frames
-        start = int(lot.integers(1, count - length + 2))
-        frames = list(range(start, start + length))
-        if lot.random() < self.config.samples.reference_first:
-            frames[0] = 0
-        return Sample(clip, 0, tuple(frames), hidden)
+    def _moments(self, lot: np.random.Generator, clip: int, *, hidden: bool, count: int) -> Sample:
+        reference = 0 if hidden else int(lot.integers(0, count + 1))
+        others = (frame for frame in range(count + 1) if frame != reference)
+        return Sample(clip, reference, (reference, *others), hidden)
+
+    def _clip(self, lot: np.random.Generator, clip: int, *, hidden: bool, count: int) -> Sample:
+        samples = self.config.samples
+        own = not hidden and lot.random() < samples.own_references
+        reference = int(lot.integers(1, count + 1)) if own else 0
+        # its own reference would be a frame that needs no network at all
+        frames = [frame for frame in range(1, count + 1) if frame != reference]
+        anchored = own or lot.random() < samples.anchored
+        shown = samples.clip_frames - anchored
+        start = int(lot.integers(0, len(frames) - shown + 1))
+        frames = frames[start : start + shown]
+        return Sample(clip, reference, (reference, *frames) if anchored else tuple(frames), hidden)
 
 
 def gather(

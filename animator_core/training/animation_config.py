@@ -126,25 +126,41 @@ class ClipCacheConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplesConfig:
-    """What a micro-batch holds.
+    """What a micro-batch holds: single pictures, clips, or moments.
+
+    Moments are a short video of the reference in its own pose and then the other pictures that are
+    encoded for single ones. They lie far apart in time, so much moves, and the first frame tells
+    the network the reference's pose, which nothing else does.
 
     Attributes:
-        pictures: Single pictures, in the first part of a training.
-        clips: Clips, in the last part.
+        pictures: Single pictures of a micro-batch.
+        clips: Clips of a micro-batch.
         clip_frames: Their length.
-        clips_from: Share of the steps from which clips are shown and the temporal layers learn.
+        moments: Videos of moments of a micro-batch.
+        clips_from: Share of the steps from which videos are shown and the temporal layers learn;
+            before it, all micro-batches are of single pictures.
+        moments_share: Share of these later micro-batches that hold moments.
+        pictures_share: Share of them that hold single pictures; the others hold clips.
         hidden_heads: Share of samples whose reference's head is hidden. Without them the identity
             tokens are never needed and never learnt.
-        reference_first: Share of samples that show (pictures) or begin with (clips) the reference
-            itself in its own pose, as windows that are anchored on it do.
+        reference_first: Share of single pictures that show the reference itself in its own pose.
+        anchored: Share of clips that begin with the reference in its own pose, as windows that are
+            anchored on it do.
+        own_references: Share of clips whose reference is one of their own pictures, so that little
+            moves, and which begin with it; the others' is a picture from another time.
     """
 
     pictures: int = 16
     clips: int = 3
     clip_frames: int = 8
+    moments: int = 4
     clips_from: float = 0.67
+    moments_share: float = 0.0
+    pictures_share: float = 0.0
     hidden_heads: float = 0.4
     reference_first: float = 0.1
+    anchored: float = 0.1
+    own_references: float = 0.0
 
     def __post_init__(self) -> None:
         _shares(
@@ -152,9 +168,16 @@ class SamplesConfig:
             clips_from=self.clips_from,
             hidden_heads=self.hidden_heads,
             reference_first=self.reference_first,
+            anchored=self.anchored,
+            own_references=self.own_references,
+            moments_and_pictures_share=self.moments_share + self.pictures_share,
+            moments_share=self.moments_share,
+            pictures_share=self.pictures_share,
         )
-        if min(self.pictures, self.clips, self.clip_frames) < 1:
-            raise ConfigError("pictures, clips and clip_frames of a batch must be at least 1.")
+        if min(self.pictures, self.clips, self.clip_frames, self.moments) < 1:
+            raise ConfigError(
+                "pictures, clips, clip_frames and moments of a batch must be at least 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

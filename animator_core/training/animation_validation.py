@@ -90,6 +90,7 @@ class ValidationCase:
         frames: [b, f, 3, H, W] in [-1, 1], the truth.
         references: [b, 3, H, W] in [-1, 1].
         heads: [b, f, H, W], 1 on the head.
+        anchored: Whether frame 0 is the reference again, which no figure counts.
     """
 
     batch: dict[str, Any]
@@ -97,12 +98,14 @@ class ValidationCase:
     frames: Tensor
     references: Tensor
     heads: Tensor
+    anchored: bool = False
 
     def figures(self, name: str, pictures: Tensor) -> dict[str, float]:
         """PSNR [dB] of whole pictures, and of the heads that are to be seen."""
         error = ((pictures.clamp(-1, 1) - self.frames) / 2).square().mean(2)
-        area = self.heads.sum((2, 3))
-        head = (error * self.heads).sum((2, 3))[area > 0] / area[area > 0]
+        error, heads = (of[:, int(self.anchored) :] for of in (error, self.heads))
+        area = heads.sum((2, 3))
+        head = (error * heads).sum((2, 3))[area > 0] / area[area > 0]
         figures = {f"{name}psnr": psnr(error.mean((2, 3)).flatten())}
         return figures | ({f"{name}psnr_head": psnr(head)} if len(head) else {})
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["HeldOutDrawings", "HeldOutFolders"]
 
 _PICTURES_PER_VIDEO = 4
+_MOSTLY = 0.5
 
 
 def _device(objective: AnimationObjective) -> torch.device:
@@ -56,7 +57,7 @@ class HeldOutDrawings:
         start = SPLIT_SEEDS["validation"].start + cache.first_seed
         clips = [draw_clip(start + sample.clip, cache.data) for sample in chosen]
         pairs = list(zip(clips, chosen, strict=True))
-        frames = np.stack([clip.frames[np.array(s.frames) - 1] for clip, s in pairs])
+        frames = np.stack([_pictures(clip)[list(s.frames)] for clip, s in pairs])
         heads = np.stack([_heads(clip, s.frames) for clip, s in pairs])
         references = np.stack([clip.reference for clip in clips])
         return [
@@ -66,17 +67,24 @@ class HeldOutDrawings:
                 frames=to_model_range(frames).to(device),
                 references=to_model_range(references).to(device),
                 heads=torch.from_numpy(heads).to(device),
+                anchored=chosen[0].frames[0] == 0,
             )
         ]
 
     def _chosen(self, length: int) -> list[Sample]:
         """Clips, or single pictures of more clips, always the same."""
         cache = self.config.cache("clips")
-        wanted = self.config.validation_videos * (1 if length > 1 else _PICTURES_PER_VIDEO)
+        anchor = (0,) if length > 1 and self.config.samples.anchored > _MOSTLY else ()
+        length -= len(anchor)
+        wanted = self.config.validation_videos * (
+            1 if length + len(anchor) > 1 else _PICTURES_PER_VIDEO
+        )
         usable = [clip for clip in range(cache.validation_clips) if self._shows_face(clip)]
         last = cache.data.frames - length + 1
         return [
-            Sample(usable[i % len(usable)], 0, tuple(range(1 + i % last, 1 + i % last + length)))
+            Sample(
+                usable[i % len(usable)], 0, (*anchor, *range(1 + i % last, 1 + i % last + length))
+            )
             for i in range(wanted)
         ]
 
@@ -86,11 +94,16 @@ class HeldOutDrawings:
         return int(open_shard(cache, "validation", index).hidden_place[place]) >= 0
 
 
+def _pictures(clip: DrawnClip) -> NDArray[np.uint8]:
+    """The reference, then the frames, as encoded clips have them."""
+    return np.concatenate([clip.reference[None], clip.frames])
+
+
 def _heads(clip: DrawnClip, frames: Sequence[int]) -> NDArray[np.float32]:
     height, width = clip.frames.shape[1:3]
     masks = np.zeros((len(frames), height, width), dtype=np.float32)
-    for mask, frame in zip(masks, frames, strict=True):
-        boxes = clip.face_boxes[frame - 1]
+    faces = np.concatenate([clip.reference_face_boxes[None], clip.face_boxes])
+    for mask, boxes in zip(masks, faces[list(frames)], strict=True):
         person = largest_face(boxes)
         if person is not None:
             x0, y0, x1, y1 = head_box(boxes[person], height, width)
