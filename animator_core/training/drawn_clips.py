@@ -152,7 +152,11 @@ def split_of(seed: int) -> Split:
 
 
 def draw_clip(
-    seed: int, config: DrawnClipConfig | None = None, *, motion_seed: int | None = None
+    seed: int,
+    config: DrawnClipConfig | None = None,
+    *,
+    motion_seed: int | None = None,
+    same_framing: bool = False,
 ) -> DrawnClip:
     """Draw a clip.
 
@@ -162,6 +166,8 @@ def draw_clip(
         config: What clips look like.
         motion_seed: Of what they do, the framing and the second person, 0 or more; None takes
             `seed`.
+        same_framing: Whether the reference is framed as the motion is. Otherwise it shows the
+            person a little larger or smaller and elsewhere, as a picture from another time does.
 
     Raises:
         ConfigError: If the seed belongs to no split.
@@ -175,7 +181,7 @@ def draw_clip(
     people = tuple(random_character(character) for character in who)
     framing = random_framing(rng, config.close_ups, config.half_bodies)
     stages = [
-        _staged(rng, character, config, framing.beside(index, len(people)))
+        _staged(rng, character, config, framing.beside(index, len(people)), same_framing)
         for index, character in enumerate(people)
     ]
     poses = [
@@ -201,7 +207,11 @@ def draw_clip(
 
 
 def _staged(
-    rng: np.random.Generator, character: Character, config: DrawnClipConfig, framing: Framing
+    rng: np.random.Generator,
+    character: Character,
+    config: DrawnClipConfig,
+    framing: Framing,
+    same_framing: bool,
 ) -> list[PersonPose]:
     """One person's reference pose and motion in the picture, [1 + T]."""
     size = (config.width, config.height)
@@ -210,7 +220,8 @@ def _staged(
     else:
         act = random_performance(rng, character, config.frames, config.fps)
     frames = fitted(act.frames, character.body, framing, size)
-    reference = fitted([act.reference], character.body, framing.varied(rng), size)
+    varied = framing.varied(rng)  # drawn in any case: what follows must not depend on it
+    reference = fitted([act.reference], character.body, framing if same_framing else varied, size)
     return [*reference, *frames]
 
 

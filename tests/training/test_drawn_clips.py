@@ -211,3 +211,14 @@ def test_people_without_a_face_have_no_box():
     points = np.ones((68, 3))
     points[:, :2] = np.random.default_rng(0).uniform(-20, 8, (68, 2))  # mostly outside
     assert not face_box(PersonPose(face=points), 64, 64).any()
+
+
+def test_a_reference_in_the_motion_s_framing_changes_nothing_else():
+    config = DrawnClipConfig(frames=3, pairs=0.0)
+    usual, same = (draw_clip(7, config, same_framing=value) for value in (False, True))
+    assert np.array_equal(usual.frames, same.frames)
+    sizes = [np.ptp(clip.reference_pose.people[0].body[:, 1]) for clip in (usual, same)]
+    assert sizes[0] != pytest.approx(sizes[1], rel=1e-3)
+    # the length of the head does not depend on the pose
+    lengths = [np.ptp(pose.people[0].face[:, 1]) for pose in (usual.poses[0], same.reference_pose)]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.15)
