@@ -54,12 +54,13 @@ class EncodedClipSource:
         lot = np.random.default_rng(seed)
         done = step / self.config.loop.steps
         samples = self.config.samples
-        draw, name, count = {
-            "pictures": (self._picture, "pictures", samples.pictures),
-            "moments": (self._moments, "pictures", samples.moments),
-            "clips": (self._clip, "clips", samples.clips),
-        }[self._kind(lot, done)]
-        cache = self.config.cache(name)
+        kind = self._kind(lot, done)
+        cache = self.config.cache("clips" if kind == "clips" else "pictures")
+        draw, count = {
+            "pictures": (self._picture, samples.pictures),
+            "moments": (self._moments, samples.moments),
+            "clips": (self._clip, samples.clips),
+        }[kind]
         clips = lot.integers(0, usable_clips(cache, done), count).tolist()
         chosen = [
             draw(lot, clip, hidden=self._is_hidden(lot, cache, clip), count=cache.data.frames)
