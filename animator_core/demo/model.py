@@ -32,8 +32,8 @@ DEMO_FOLDER = Path(__file__).parent / "weights"
 DEMO_SIZE = FrameSize(width=128, height=128)
 """Size of the frames that the demo model is made for."""
 
-DEMO_STEPS = 8
-"""Denoising steps where none are asked for: more change little in so small a model."""
+DEMO_STEPS = 4
+"""Denoising steps where none are asked for: eight cost so small a model .3 dB."""
 
 DEMO_GUIDANCE = 1.0
 """Its guidance: drawn motions leave little to guess, and without guidance it is twice as fast."""
