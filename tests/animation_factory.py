@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from safetensors.torch import save_file
 
 from animator_core.checkpoints.writing import write_safetensors
 from animator_core.models.face_recognition import IResNet
+from animator_core.training.animation_config import AnimationTrainingConfig
+from animator_core.training.settings import read_settings
 
 SIDE = 32
 
@@ -54,6 +57,12 @@ def drawn_settings(folder: Path, networks: Path, **loop: Any) -> dict[str, Any]:
         "clips": {"folder": str(folder / "clips"), **cache, "data": {**data, "frames": 3}},
         "samples": {"pictures": 3, "clips": 2, "clip_frames": 2, "clips_from": 0.5},
     }
+
+
+def config_of(settings: dict[str, Any], **changes: Any) -> AnimationTrainingConfig:
+    """The run that tables describe, with changes."""
+    config = read_settings(AnimationTrainingConfig, settings, source="test")
+    return replace(config, **changes)
 
 
 def write_clip_folder(folder: Path, frames: int, *, seed: int = 0, embeddings: bool = True) -> Path:
