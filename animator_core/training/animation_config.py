@@ -130,7 +130,7 @@ class SamplesConfig:
 
     Moments are a short video of the reference in its own pose and then the other pictures that are
     encoded for single ones. They lie far apart in time, so much moves, and the first frame tells
-    the network the reference's pose, which nothing else does.
+    the network the reference's pose, as the anchor of a window does.
 
     Attributes:
         pictures: Single pictures of a micro-batch.

@@ -24,10 +24,7 @@ from animator_core.training.animation import (
     face_weighted_loss,
     velocity_target,
 )
-from animator_core.training.animation_batches import (
-    Sample,
-    gather,
-)
+from animator_core.training.animation_batches import Sample, gather
 from animator_core.training.animation_config import ConditioningDropout
 from animator_core.training.animation_networks import load_training_models
 from animator_core.training.animation_run import train_animation
