@@ -7,16 +7,21 @@ sizes too. The same character is drawn in other poses, sizes, clothes, scenes an
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..checkpoints.build import load_network
 from ..errors import ConfigError
 from ..faces.crops import similarity_to_template
+from ..frames import from_model_range, picture_to_uint8, to_model_range
 from ..models.face_recognition import FACE_SIZE
+from ..models.vae import VideoVAE
 from ..pose.runtime import opencv
 from .drawn_clips import SPLIT_SEEDS, draw_portrait
 from .drawn_pool import drawn_pool, open_pool
@@ -24,6 +29,8 @@ from .drawn_pool import drawn_pool, open_pool
 __all__ = ["FaceCropConfig", "FaceCropSource", "face_crops", "held_out_crops", "weathered"]
 
 Picture = NDArray[np.uint8]
+
+_LATENT_PX = 8  # side of the square of pixels that a latent pixel stands for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +48,9 @@ class FaceCropConfig:
         blur_px: Largest deviation of the blur [px of 112].
         noise: Largest deviation of the noise, of 255.
         contrast: Largest change of contrast and of brightness, as a share.
+        vae: A models folder whose VAE some of the pictures go through; none if empty. Small faces
+            lose more by it than by any blur, and all that is generated has been through it.
+        decoded_share: How many of them do.
         workers: Processes that draw.
     """
 
@@ -54,6 +64,8 @@ class FaceCropConfig:
     blur_px: float = 2.5
     noise: float = 6.0
     contrast: float = 0.05
+    vae: str = ""
+    decoded_share: float = 0.5
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -65,6 +77,10 @@ class FaceCropConfig:
             raise ConfigError(
                 f"picture_px is {self.picture_px}; give the smallest side, at least 32, and the "
                 "largest."
+            )
+        if not 0 <= self.decoded_share <= 1:
+            raise ConfigError(
+                f"decoded_share is {self.decoded_share} but must lie in 0..1, as a share."
             )
 
 
@@ -84,11 +100,30 @@ class _Identity:
     def _crop(self, character: int, lot: np.random.Generator) -> Picture:
         side = int(lot.integers(self.config.picture_px[0], self.config.picture_px[1] + 1))
         face = draw_portrait(character, lot, side)
+        picture = face.picture
         eyes = float(np.hypot(*(face.points_px[1] - face.points_px[0])))
         error = lot.normal(0.0, self.config.point_error * eyes, (5, 2))
         matrix = similarity_to_template(face.points_px + error)
+        if self.config.vae and lot.random() < self.config.decoded_share:
+            picture = _decoded(picture, self.config.vae)
         size = (FACE_SIZE, FACE_SIZE)
-        return opencv().warpAffine(face.picture, matrix, size, borderValue=0.0)
+        return opencv().warpAffine(picture, matrix, size, borderValue=0.0)
+
+
+@lru_cache(maxsize=1)  # in each process that draws
+def _vae(models: str) -> VideoVAE:
+    return cast("VideoVAE", load_network("vae", models))
+
+
+@torch.no_grad()
+def _decoded(picture: Picture, models: str) -> Picture:
+    """A picture as the VAE gives it back."""
+    vae = _vae(models)
+    height, width = picture.shape[:2]
+    edges = ((0, -height % _LATENT_PX), (0, -width % _LATENT_PX), (0, 0))
+    pixels = to_model_range(np.pad(picture, edges, mode="edge")[None])
+    latents = vae.encode_chunks(pixels) * vae.scaling_factor
+    return picture_to_uint8(from_model_range(vae.decode_frames(latents)))[0, :height, :width]
 
 
 def face_crops(config: FaceCropConfig) -> NDArray[np.uint8]:
@@ -108,6 +143,8 @@ def _pool(config: FaceCropConfig, *, held_out: bool) -> NDArray[np.uint8]:
         for key, value in asdict(config).items()
         if key in ("crops", "held_out_crops", "picture_px", "point_error")
     }
+    if config.vae:
+        settings |= {"vae": config.vae, "decoded_share": config.decoded_share}
     pool = drawn_pool(
         _folder(config, held_out=held_out),
         _Identity(config, held_out),

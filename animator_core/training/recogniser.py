@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..checkpoints.writing import write_safetensors
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 from ..models.face_recognition import FACE_SIZE, IResNet
+from .animation_networks import load_recogniser
 from .face_crops import FaceCropConfig, FaceCropSource, face_crops, held_out_crops
 from .loop import LoopConfig, Objective
 from .onnx_export import save_onnx
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _CHUNK = 64  # faces that are embedded together
+_CENTER_CROPS = 3  # faces of an identity whose mean it begins at
 
 _LEAST_CHANNELS_LAST = 16
 
@@ -45,6 +47,9 @@ class RecogniserTrainingConfig:
     Attributes:
         loop: What every training has in common.
         data: The faces.
+        initial: Weights to go on from (`glintr100.onnx` or safetensors); fresh ones if empty. Norms
+            then keep their statistics, as an ONNX file has most of them folded away, and
+            identities begin at the mean of their faces.
         layers: Blocks of each stage of the network.
         widths: Channels of its stem and stages.
         num_features: Length of the embedding.
@@ -56,6 +61,7 @@ class RecogniserTrainingConfig:
 
     loop: LoopConfig
     data: FaceCropConfig
+    initial: str = ""
     layers: tuple[int, ...] = (1, 1, 2, 1)
     widths: tuple[int, ...] = (8, 8, 24, 48, 64)
     num_features: int = 512
@@ -112,10 +118,19 @@ class RecogniserObjective(Objective):
             if min(config.widths) >= _LEAST_CHANNELS_LAST
             else torch.contiguous_format
         )
-        network = IResNet(config.layers, config.widths, config.num_features)
+        network = _initial(config) or IResNet(config.layers, config.widths, config.num_features)
         self.network = network.to(memory_format=self._format)  # pyright: ignore[reportCallIssue]
-        centers = torch.randn(config.data.identities, config.num_features)
-        self.centers = nn.Parameter(0.05 * centers)
+        centers = 0.05 * torch.randn(config.data.identities, config.num_features)
+        self.centers = nn.Parameter(self._mean_faces() if config.initial else centers)
+
+    def train(self, mode: bool = True) -> RecogniserObjective:
+        """Norms of a network that is trained on keep their statistics."""
+        super().train(mode)
+        if self.config.initial:
+            for module in self.network.modules():
+                if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                    module.eval()
+        return self
 
     def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Loss of a batch of `FaceCropSource`, and how often the nearest centre is right."""
@@ -138,12 +153,22 @@ class RecogniserObjective(Objective):
     def validate(self, step: int) -> dict[str, float]:  # noqa: ARG002
         """Verification of characters that training never sees."""
         crops = held_out_crops(self.config.data)
+        labels = np.repeat(np.arange(len(crops)), crops.shape[1])
+        return verification_figures(self._embed_crops(crops).flatten(0, 1).numpy(), labels)
+
+    def _embed_crops(self, crops: NDArray[np.uint8]) -> Float[Tensor, "identities crops features"]:
         rows = crops.reshape(-1, FACE_SIZE, FACE_SIZE, 3).transpose(0, 3, 1, 2)
         faces = torch.from_numpy(np.ascontiguousarray(rows))
-        device = self.centers.device
+        device = next(self.network.parameters()).device
         parts = [self.embed(part.to(device)).cpu() for part in faces.split(_CHUNK)]
-        labels = np.repeat(np.arange(len(crops)), crops.shape[1])
-        return verification_figures(torch.cat(parts).numpy(), labels)
+        return torch.cat(parts).unflatten(0, crops.shape[:2])
+
+    @torch.no_grad()
+    def _mean_faces(self) -> Float[Tensor, "identities features"]:
+        """Directions that the network gives the training identities already."""
+        self.network.eval()
+        crops = face_crops(self.config.data)[:, :_CENTER_CROPS]
+        return F.normalize(F.normalize(self._embed_crops(crops), dim=-1).mean(1))
 
     def export(self, folder: Path) -> None:
         """Write `Animation/glintr100_torch.safetensors` and `antelopev2/glintr100.onnx`."""
@@ -187,6 +212,26 @@ def verification_figures(
         "accuracy": float(accuracy.max()),
         "threshold": float(thresholds[accuracy.argmax()]),
     }
+
+
+def _initial(config: RecogniserTrainingConfig) -> IResNet | None:
+    """The network that is trained on, if one is.
+
+    Raises:
+        CheckpointError: If it is missing, or of other sizes than the run's.
+    """
+    if not config.initial:
+        return None
+    network = load_recogniser(config.initial)
+    fresh = IResNet(config.layers, config.widths, config.num_features)
+    found = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    wanted = {key: tuple(value.shape) for key, value in fresh.state_dict().items()}
+    if found != wanted:
+        raise CheckpointError(
+            f"The network in {config.initial} is not one of layers {config.layers}, widths "
+            f"{config.widths} and {config.num_features} features, as this run's; set these to its."
+        )
+    return network.requires_grad_(True)
 
 
 class _Trunk(nn.Module):

@@ -35,7 +35,6 @@ from animator_core.training.detectors import (
 )
 from animator_core.training.drawn_clips import DrawnClipConfig
 from animator_core.training.loop import LoopConfig, train
-from animator_core.training.settings import read_settings, read_toml
 
 WIDTHS = (8, 8, 8, 8, 8)
 
@@ -301,17 +300,3 @@ class TestPoseNetwork:
     def test_bad_sizes(self, data):
         with pytest.raises(ConfigError, match="multiples of 16"):
             pose.PoseDetectorConfig(loop=LoopConfig(output="x"), data=data, height=100)
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("face_detector", face.FaceDetectorConfig),
-        ("person_detector", person.PersonDetectorConfig),
-        ("pose_detector", pose.PoseDetectorConfig),
-    ],
-)
-def test_settings_files_of_the_pack_are_valid(name, kind):
-    content = read_toml(f"configs/{name}.toml")
-    assert content.pop("task") == name
-    read_settings(kind, content, source=name)

@@ -18,7 +18,7 @@ from animator_core.training.image_encoder import (
     contrastive_loss,
 )
 from animator_core.training.loop import LoopConfig
-from animator_core.training.settings import read_settings, read_toml
+from animator_core.training.settings import read_settings
 
 
 def settings(folder) -> dict:
@@ -77,9 +77,6 @@ def test_training_learns_and_its_files_load(tmp_path):
     assert np.isfinite(figures["deviation"])
 
 
-def test_settings():
-    content = read_toml("configs/image_encoder.toml")
-    assert content.pop("task") == "image_encoder"
-    read_settings(ImageEncoderConfig, content, source="configs/image_encoder.toml")
+def test_bad_settings():
     with pytest.raises(ConfigError, match="batch"):
         ImageEncoderConfig(loop=LoopConfig(output="x"), folder="y", batch=1, data=DrawnClipConfig())

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from animator_core.errors import ConfigError
+from animator_core.demo.model import DEMO_FOLDER
+from animator_core.errors import CheckpointError, ConfigError
 from animator_core.faces.analysis import _open
 from animator_core.models.face_recognition import build_recogniser
 from animator_core.models.face_recognition_onnx import recogniser_state_from_onnx
@@ -21,13 +23,11 @@ from animator_core.training.face_crops import (
 )
 from animator_core.training.loop import LoopConfig, train
 from animator_core.training.recogniser import (
-    TASK,
     RecogniserObjective,
     RecogniserTrainingConfig,
     arcface_logits,
     verification_figures,
 )
-from animator_core.training.settings import read_settings, read_toml
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +143,68 @@ def test_training_learns_and_its_files_load(config):
     np.testing.assert_allclose(found[0], wanted[0].numpy(), atol=1e-3)
 
 
-def test_settings_file_of_the_pack_is_valid(tmp_path, monkeypatch):
-    content = read_toml("configs/recogniser.toml")
-    assert content.pop("task") == "recogniser"
-    read_settings(RecogniserTrainingConfig, content, source="configs/recogniser.toml")
+@pytest.fixture(scope="module")
+def trained(config, tmp_path_factory) -> Path:
+    """A recogniser of a few steps."""
+    output = str(tmp_path_factory.mktemp("trained"))
+    run = replace(config, loop=replace(config.loop, output=output, validate_every=0))
+    objective = RecogniserObjective(run)
+    source = FaceCropSource(run.data, run.batch, run.margin, run.margin_steps)
+    face_crops(run.data)
+    return train(objective, source, run.loop) / "antelopev2" / "glintr100.onnx"
+
+
+def test_training_on_begins_with_what_the_network_knows(config, trained):
+    again = RecogniserObjective(replace(config, initial=str(trained)))
+    pixels = torch.randint(0, 256, (4, 3, 112, 112), dtype=torch.uint8)
+    wanted = build_recogniser(recogniser_state_from_onnx(trained))(pixels.float() / 127.5 - 1)
+    # in training mode too, where fresh norms would take their statistics from the batch
+    torch.testing.assert_close(again.train().embed(pixels), wanted, atol=1e-5, rtol=1e-5)
+
+    crops = torch.from_numpy(face_crops(config.data)[0].transpose(0, 3, 1, 2).copy())
+    directions = torch.nn.functional.normalize(again.embed(crops)).mean(0)
+    cosine = torch.cosine_similarity(directions, again.centers[0], dim=0)
+    assert float(cosine.detach()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_training_on_learns_and_its_files_load(config, trained, tmp_path):
+    loop = replace(config.loop, output=str(tmp_path), learning_rate=1e-3, validate_every=0)
+    run = replace(config, initial=str(trained), loop=loop)
+    objective = RecogniserObjective(run)
+    source = FaceCropSource(run.data, run.batch, run.margin, run.margin_steps)
+    batch = source(20, 1)
+    with torch.no_grad():
+        before = float(objective.train()(batch, torch.Generator())["loss"])
+    folder = train(objective, source, run.loop)
+    with torch.no_grad():
+        assert float(objective.train()(batch, torch.Generator())["loss"]) < before
+    state = load_file(folder / "Animation" / "glintr100_torch.safetensors")
+    pixels = torch.rand(2, 3, 112, 112) * 2 - 1
+    path = folder / "antelopev2" / "glintr100.onnx"
+    again = build_recogniser(recogniser_state_from_onnx(path))(pixels)
+    torch.testing.assert_close(again, build_recogniser(state)(pixels), atol=1e-4, rtol=1e-4)
+
+
+def test_training_on_refuses_a_network_of_other_sizes(config, trained):
+    with pytest.raises(CheckpointError, match="is not one of layers"):
+        RecogniserObjective(replace(config, initial=str(trained), num_features=8))
+
+
+def test_faces_go_through_the_vae(config, tmp_path):
+    data = replace(config.data, picture_px=(90, 90), vae=str(DEMO_FOLDER))  # 90: no multiple of 8
+    clear, soft = (
+        face_crops(replace(data, folder=str(tmp_path / name), decoded_share=share)).astype(float)
+        for name, share in (("clear", 0.0), ("soft", 1.0))
+    )
+    assert soft.shape == clear.shape
+    error = np.abs(soft - clear).mean()
+    assert 2 < error < 30  # the same faces, but not the same pixels
+    with pytest.raises(ConfigError, match="holds drawings"):
+        face_crops(replace(data, folder=str(tmp_path / "soft"), decoded_share=0.5))
+    with pytest.raises(ConfigError, match="decoded_share"):
+        replace(data, decoded_share=1.5)
+
+
+def test_bad_margin(config):
     with pytest.raises(ConfigError, match="margin"):
-        TASK({**content, "margin": 2.0}, "here")
+        replace(config, margin=2.0)
