@@ -20,6 +20,8 @@ __all__ = [
     "SamplesConfig",
 ]
 
+_FOLDER_SAMPLES = ("clips", "clip_frames")  # all other settings of samples are for drawn clips
+
 
 def _shares(source: object, **values: float) -> None:
     for name, value in values.items():
@@ -170,10 +172,14 @@ class SamplesConfig:
             reference_first=self.reference_first,
             anchored=self.anchored,
             own_references=self.own_references,
-            moments_and_pictures_share=self.moments_share + self.pictures_share,
             moments_share=self.moments_share,
             pictures_share=self.pictures_share,
         )
+        if self.moments_share + self.pictures_share > 1:
+            raise ConfigError(
+                f"moments_share {self.moments_share} and pictures_share {self.pictures_share} are "
+                "shares of the same micro-batches; together they must be at most 1."
+            )
         if min(self.pictures, self.clips, self.clip_frames, self.moments) < 1:
             raise ConfigError(
                 "pictures, clips, clip_frames and moments of a batch must be at least 1."
@@ -270,6 +276,8 @@ class AnimationTrainingConfig:
                 "The data is missing or given twice: give either the table folders, or the tables "
                 "pictures and clips."
             )
+        if self.folders is not None:
+            self._refuse_settings_of_drawn_clips()
         if self.clips is not None and self.samples.clip_frames > self.clips.data.frames:
             raise ConfigError(
                 f"Clips of {self.samples.clip_frames} frames are asked for, but the encoded ones "
@@ -282,6 +290,19 @@ class AnimationTrainingConfig:
                     f"hidden_heads is {self.samples.hidden_heads}, but only {cache.hidden_share} "
                     f"of the encoded {name} have a hidden head; raise their hidden_share."
                 )
+
+    def _refuse_settings_of_drawn_clips(self) -> None:
+        default = SamplesConfig()
+        given = [
+            name
+            for name in vars(default)
+            if name not in _FOLDER_SAMPLES and getattr(self.samples, name) != getattr(default, name)
+        ]
+        if given:
+            raise ConfigError(
+                f"{', '.join(given)} of samples is for drawn clips only, but this run trains on "
+                f"folders, which know {' and '.join(_FOLDER_SAMPLES)}; remove it."
+            )
 
     def cache(self, name: Literal["pictures", "clips"]) -> ClipCacheConfig:
         """Encoded drawn clips.

@@ -75,7 +75,7 @@ def test_kinds_of_micro_batches_come_in_their_shares(settings):
     kinds = [source._kind(lot, 0.5) for _ in range(1000)]
     shares = {kind: kinds.count(kind) / 1000 for kind in ("moments", "pictures", "clips")}
     assert shares == pytest.approx({"moments": 0.5, "pictures": 0.2, "clips": 0.3}, abs=0.05)
-    with pytest.raises(ConfigError, match="moments_and_pictures_share"):
+    with pytest.raises(ConfigError, match="together they must be at most 1"):
         replace(samples, pictures_share=0.6)
 
 

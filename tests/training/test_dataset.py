@@ -173,6 +173,12 @@ def test_training_on_folders_names_what_it_skipped(settings, caplog):
     assert len((folder / "skipped.jsonl").read_text().splitlines()) == before
 
 
+def test_settings_of_drawn_clips_are_refused_for_folders(settings):
+    settings["samples"] |= {"moments_share": 0.5, "anchored": 0.9}
+    with pytest.raises(ConfigError, match=r"moments_share, anchored .* know clips and clip_frames"):
+        read_settings(AnimationTrainingConfig, settings, source="test")
+
+
 def test_pixels_are_encoded_as_inference_does(settings):
     config = read_settings(AnimationTrainingConfig, settings, source="test")
     models = load_training_models(config)
