@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from animator_core.evaluation.psnr import psnr
 from animator_core.evaluation.regions import box_region, frame_values
 from animator_core.evaluation.seams import jumps, seam_ratio, window_borders
 from animator_core.frames import from_model_range, picture_to_uint8, to_model_range
+from animator_core.models.face_recognition import build_recogniser
+from animator_core.models.face_recognition_onnx import recogniser_state_from_onnx
 from animator_core.pose.alignment import AlignmentConfig, align
 from animator_core.training.drawn_clips import SPLIT_SEEDS, DrawnClipConfig, draw_clip
 from animator_core.training.hidden_heads import head_box
@@ -56,6 +59,9 @@ ROWS = {
     "CSIM with HJB refinement (3 iterations in the last half of the steps)": ("", "csim_refined"),
     "gain of CSIM by HJB refinement": ("≥ .03", "refine_gain"),
     "change of the background's L1 by it, as a share": ("< .01", "refine_change_away"),
+    "another recogniser's CSIM: drawn truth, through the VAE": ("", "judged_truth", "judged_vae"),
+    "… adapter on, adapter off": ("", "judged_on", "judged_off"),
+    "… with HJB refinement": ("", "judged_refined"),
     "two people: likeness to the face that each was given": ("", "pair_own"),
     "… to the other one's": ("", "pair_other"),
     "faces exchanged: likeness to the face that each was given": ("", "exchanged_own"),
@@ -127,9 +133,7 @@ def measure_clip(theatre, number, args):
     clip, row = staged.clip, {}
     restored = through_vae(theatre, clip.frames)
     row |= compared(restored, clip, "vae")
-    row["csim_vae"] = similarity(theatre, staged, restored)
     row |= compared([clip.reference] * len(clip.frames), clip, "copy")
-    row["csim_truth"] = similarity(theatre, staged, clip.frames)
     variants = {
         "on": {},
         "off": {"identity": "off"},
@@ -142,7 +146,11 @@ def measure_clip(theatre, number, args):
         one = stage(replace(staged.scene, **changes))
         frames[name] = theatre.perform(one, args.steps).frames
         row |= compared(frames[name], clip, name)
-        row[f"csim_{name}"] = similarity(theatre, staged, frames[name])
+    shown = {"truth": clip.frames, "vae": restored, **frames}
+    for name, pictures in shown.items():
+        row[f"csim_{name}"] = similarity(theatre, staged, pictures)
+        if args.judge is not None:
+            row[f"judged_{name}"] = similarity(args.judge, staged, pictures)
     row["adapter_gain"] = row["csim_on"] - row["csim_off"]
     row["hidden_gain"] = row["csim_hidden_on"] - row["csim_hidden_off"]
     row["refine_gain"] = row["csim_refined"] - row["csim_on"]
@@ -229,6 +237,11 @@ def main():
     parser.add_argument("--first", type=int, default=1000, help="first held-out clip")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--judge",
+        type=Path,
+        help="another recogniser (.onnx), which no refinement has optimised, for CSIM",
+    )
     parser.add_argument("--output", type=Path, help="file of all figures (.json)")
     parser.add_argument("--card", type=Path, help="model card whose table is to be renewed")
     args = parser.parse_args()
@@ -236,6 +249,7 @@ def main():
         torch.set_num_threads(args.threads)
     theatre = Theatre(Console(quiet=True), make_devices(args.device))
     args.extractor = open_extractor()
+    args.judge = other_recogniser(theatre, args.judge)
     columns: dict[str, list[float]] = {}
     for index in range(args.clips):
         number = args.first + index
@@ -278,6 +292,15 @@ def write_figures(columns, path):
         ends = {k: None if np.isnan(v) else v for k, v in vars(known).items() if k != "level"}
         figures[name] = ends
     path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def other_recogniser(theatre, path):
+    """The same theatre with another recogniser, if a file of one is given."""
+    if path is None:
+        return None
+    judge = copy(theatre)
+    judge.recogniser = build_recogniser(recogniser_state_from_onnx(path))
+    return judge
 
 
 def open_extractor():
