@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..checkpoints.writing import write_safetensors
 from ..errors import CheckpointError, ConfigError
-from ..models.face_recognition import FACE_SIZE, IResNet
+from ..models.face_recognition import FACE_SIZE, IResNet, iresnet_config
 from .animation_networks import load_recogniser
 from .face_crops import FaceCropConfig, FaceCropSource, face_crops, held_out_crops
 from .loop import LoopConfig, Objective
@@ -223,13 +223,12 @@ def _initial(config: RecogniserTrainingConfig) -> IResNet | None:
     if not config.initial:
         return None
     network = load_recogniser(config.initial)
-    fresh = IResNet(config.layers, config.widths, config.num_features)
-    found = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    wanted = {key: tuple(value.shape) for key, value in fresh.state_dict().items()}
+    found = iresnet_config(network.state_dict())
+    wanted = {name: getattr(config, name) for name in found}
     if found != wanted:
         raise CheckpointError(
-            f"The network in {config.initial} is not one of layers {config.layers}, widths "
-            f"{config.widths} and {config.num_features} features, as this run's; set these to its."
+            f"The network in {config.initial} is of {found}, but this run's of {wanted}; set "
+            "layers, widths and num_features to its."
         )
     return network.requires_grad_(True)
 
