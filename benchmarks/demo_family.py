@@ -34,9 +34,8 @@ from animator_core.evaluation.psnr import psnr
 from animator_core.evaluation.regions import box_region, frame_values
 from animator_core.evaluation.seams import jumps, seam_ratio, window_borders
 from animator_core.frames import from_model_range, picture_to_uint8, to_model_range
-from animator_core.models.face_recognition import build_recogniser
-from animator_core.models.face_recognition_onnx import recogniser_state_from_onnx
 from animator_core.pose.alignment import AlignmentConfig, align
+from animator_core.training.animation_networks import load_recogniser
 from animator_core.training.drawn_clips import SPLIT_SEEDS, DrawnClipConfig, draw_clip
 from animator_core.training.hidden_heads import head_box
 
@@ -240,7 +239,7 @@ def main():
     parser.add_argument(
         "--judge",
         type=Path,
-        help="another recogniser (.onnx), which no refinement has optimised, for CSIM",
+        help="weights of another recogniser, which the refinement never climbed, for CSIM",
     )
     parser.add_argument("--output", type=Path, help="file of all figures (.json)")
     parser.add_argument("--card", type=Path, help="model card whose table is to be renewed")
@@ -299,7 +298,7 @@ def other_recogniser(theatre, path):
     if path is None:
         return None
     judge = copy(theatre)
-    judge.recogniser = build_recogniser(recogniser_state_from_onnx(path))
+    judge.recogniser = load_recogniser(path)
     return judge
 
 

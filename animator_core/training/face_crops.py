@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..checkpoints.build import load_network
+from ..config import LATENT_SCALE
 from ..errors import ConfigError
 from ..faces.crops import similarity_to_template
 from ..frames import from_model_range, picture_to_uint8, to_model_range
@@ -29,8 +30,6 @@ from .drawn_pool import drawn_pool, open_pool
 __all__ = ["FaceCropConfig", "FaceCropSource", "face_crops", "held_out_crops", "weathered"]
 
 Picture = NDArray[np.uint8]
-
-_LATENT_PX = 8  # side of the square of pixels that a latent pixel stands for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +119,7 @@ def _decoded(picture: Picture, models: str) -> Picture:
     """A picture as the VAE gives it back."""
     vae = _vae(models)
     height, width = picture.shape[:2]
-    edges = ((0, -height % _LATENT_PX), (0, -width % _LATENT_PX), (0, 0))
+    edges = ((0, -height % LATENT_SCALE), (0, -width % LATENT_SCALE), (0, 0))
     pixels = to_model_range(np.pad(picture, edges, mode="edge")[None])
     latents = vae.encode_chunks(pixels) * vae.scaling_factor
     return picture_to_uint8(from_model_range(vae.decode_frames(latents)))[0, :height, :width]

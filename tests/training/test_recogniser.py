@@ -23,6 +23,7 @@ from animator_core.training.face_crops import (
 )
 from animator_core.training.loop import LoopConfig, train
 from animator_core.training.recogniser import (
+    TASK,
     RecogniserObjective,
     RecogniserTrainingConfig,
     arcface_logits,
@@ -148,10 +149,9 @@ def trained(config, tmp_path_factory) -> Path:
     """A recogniser of a few steps."""
     output = str(tmp_path_factory.mktemp("trained"))
     run = replace(config, loop=replace(config.loop, output=output, validate_every=0))
-    objective = RecogniserObjective(run)
-    source = FaceCropSource(run.data, run.batch, run.margin, run.margin_steps)
-    face_crops(run.data)
-    return train(objective, source, run.loop) / "antelopev2" / "glintr100.onnx"
+    return (
+        train(RecogniserObjective(run), TASK.batches(run), run.loop) / "antelopev2/glintr100.onnx"
+    )
 
 
 def test_training_on_begins_with_what_the_network_knows(config, trained):
@@ -170,8 +170,7 @@ def test_training_on_begins_with_what_the_network_knows(config, trained):
 def test_training_on_learns_and_its_files_load(config, trained, tmp_path):
     loop = replace(config.loop, output=str(tmp_path), learning_rate=1e-3, validate_every=0)
     run = replace(config, initial=str(trained), loop=loop)
-    objective = RecogniserObjective(run)
-    source = FaceCropSource(run.data, run.batch, run.margin, run.margin_steps)
+    objective, source = RecogniserObjective(run), TASK.batches(run)
     batch = source(20, 1)
     with torch.no_grad():
         before = float(objective.train()(batch, torch.Generator())["loss"])

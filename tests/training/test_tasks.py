@@ -75,7 +75,7 @@ def test_a_task_refuses_settings_that_it_does_not_know(tmp_path):
 def test_every_task_can_be_run_and_has_a_settings_file(name):
     module, attribute = _TASKS[name]
     assert callable(getattr(importlib.import_module(f"animator_core.training.{module}"), attribute))
-    assert (REPO / "configs" / f"{name}.toml").exists()
+    assert read_toml(REPO / "configs" / f"{name}.toml")["task"] == name
 
 
 @pytest.mark.parametrize("path", sorted((REPO / "configs").glob("*.toml")), ids=lambda p: p.stem)
