@@ -21,15 +21,18 @@ from ..config import SamplingConfig
 from ..interfaces import Conditioning
 from ..models.bundle import AnimatorModels
 from .animation_config import AnimationTrainingConfig, ConditioningDropout
-from .animation_networks import FrozenParts
+from .animation_networks import FrozenParts, load_recogniser
 from .animation_pixels import encode_pixels
 from .animation_validation import AnimationValidation, HeldOut
+from .identity_loss import IdentityLoss
 from .loop import Objective
 from .noise_levels import draw_sigmas
 
 __all__ = ["AnimationObjective", "draw_kept", "face_weighted_loss", "velocity_target"]
 
 logger = logging.getLogger(__name__)
+
+_IDENTITY = 2  # its column in what `draw_kept` draws
 
 
 def velocity_target(
@@ -77,14 +80,23 @@ class AnimationObjective(Objective):
         self.vae, self.image_encoder = models.vae, models.image_encoder
         if config.gradient_checkpointing:
             self.unet.recompute_blocks()
+        self.identity_loss: IdentityLoss | None = None
+        if config.identity_weight:
+            recogniser = load_recogniser(config.frozen.recogniser)
+            self.identity_loss = IdentityLoss(models.vae, recogniser, config.identity_frames)
         self._validation = AnimationValidation(config, held_out)
 
     def forward(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Tensor]:
         """Mean loss of a micro-batch."""
         batch = self.encoded(batch, generator)
         sigma = draw_sigmas(self.config.noise, len(batch["latents"]), generator)
-        losses = self.losses(batch, sigma, generator, self.config.dropout)
-        return {"loss": losses.mean()}
+        losses, denoised, kept = self._denoised(batch, sigma, generator, self.config.dropout)
+        if self.identity_loss is None:
+            return {"loss": losses.mean()}
+        squared, asked = losses.mean(), kept[:, _IDENTITY] > 0
+        identity = self.identity_loss(denoised, batch, asked, generator)
+        loss = squared + self.config.identity_weight * identity
+        return {"loss": loss, "squared_error": squared, "identity": identity}
 
     def encoded(self, batch: dict[str, Any], generator: torch.Generator) -> dict[str, Any]:
         """The micro-batch itself, or the encoded form of one of pictures."""
@@ -100,7 +112,7 @@ class AnimationObjective(Objective):
         generator: torch.Generator,
         dropout: ConditioningDropout | None = None,
     ) -> Float[Tensor, " b"]:
-        """Loss of every video.
+        """Face-weighted squared error of every video.
 
         Args:
             batch: Encoded videos.
@@ -108,6 +120,16 @@ class AnimationObjective(Objective):
             generator: A CPU generator for noise and dropout.
             dropout: None keeps all conditioning.
         """
+        return self._denoised(batch, sigma, generator, dropout)[0]
+
+    def _denoised(
+        self,
+        batch: dict[str, Any],
+        sigma: Float[Tensor, " b"],
+        generator: torch.Generator,
+        dropout: ConditioningDropout | None,
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b f 4 h w"], Float[Tensor, "b 4"]]:
+        """Losses, clean predictions, and which conditioning was kept."""
         clean = batch["latents"] * self.vae.scaling_factor
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         kept = draw_kept(dropout, len(clean), generator).to(clean)
@@ -120,7 +142,9 @@ class AnimationObjective(Objective):
         conditioning = self.conditioning(batch, kept)
         prediction = self.unet(sample, timestep, conditioning, image_only=batch["image_only"])
         target = velocity_target(clean, noise, level)
-        return face_weighted_loss(prediction, target, batch["face_masks"], self.config.face_weight)
+        weight = self.config.face_weight
+        losses = face_weighted_loss(prediction, target, batch["face_masks"], weight)
+        return losses, (noisy - level * prediction) / (level**2 + 1).sqrt(), kept
 
     def conditioning(self, batch: dict[str, Any], kept: Float[Tensor, "b 4"]) -> Conditioning:
         """What the UNet is conditioned on.
@@ -131,7 +155,7 @@ class AnimationObjective(Objective):
         """
         tokens = batch["image_tokens"]
         identity = self.face_encoder(batch["face_embedding"], tokens)
-        identity = identity * (kept[:, 2] * batch["has_face"])[:, None, None].to(identity)
+        identity = identity * (kept[:, _IDENTITY] * batch["has_face"])[:, None, None].to(identity)
         poses = batch["poses"]
         features = self.pose_net(poses.flatten(0, 1).to(tokens.dtype) / 127.5 - 1)
         features = features.unflatten(0, poses.shape[:2]) * kept[:, 3, None, None, None, None]

@@ -237,6 +237,9 @@ class AnimationTrainingConfig:
         heads: Attention heads of the levels, likewise.
         gradient_checkpointing: Compute blocks again in the backward pass to save memory.
         face_weight: Added to the loss's weight 1 inside face masks.
+        identity_weight: Of the loss on whose face is predicted (see `IdentityLoss`); 0, as
+            published, for none. Drawn clips only, whose faces' points are known.
+        identity_frames: Frames of a micro-batch that it looks at.
         noise_augmentation: Strength of the noise on the reference's pixels.
         folders: Videos in the published layout. Without it, drawn clips are used:
         pictures: Encoded drawn clips for the part with single pictures.
@@ -259,6 +262,8 @@ class AnimationTrainingConfig:
     heads: tuple[int, ...] = ()
     gradient_checkpointing: bool = False
     face_weight: float = 1.0
+    identity_weight: float = 0.0
+    identity_frames: int = 4
     noise_augmentation: float = 0.02
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     noise: NoiseLevels = field(default_factory=NoiseLevels)
@@ -275,6 +280,11 @@ class AnimationTrainingConfig:
             raise ConfigError(
                 "The data is missing or given twice: give either the table folders, or the tables "
                 "pictures and clips."
+            )
+        if self.identity_weight < 0 or self.identity_frames < 1:
+            raise ConfigError(
+                f"identity_weight is {self.identity_weight} and identity_frames "
+                f"{self.identity_frames}; they must be at least 0 and 1."
             )
         if self.folders is not None:
             self._refuse_settings_of_drawn_clips()
@@ -298,6 +308,11 @@ class AnimationTrainingConfig:
             for name in vars(default)
             if name not in _FOLDER_SAMPLES and getattr(self.samples, name) != getattr(default, name)
         ]
+        if self.identity_weight:
+            raise ConfigError(
+                "identity_weight is for drawn clips only: folders do not say where eyes, nose and "
+                "mouth lie. Remove it."
+            )
         if given:
             raise ConfigError(
                 f"{', '.join(given)} of samples is for drawn clips only, but this run trains on "

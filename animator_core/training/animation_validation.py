@@ -21,6 +21,7 @@ from ..diffusion.noise import c_in, c_noise, initial_noise_scale, karras_sigmas
 from ..diffusion.sampler import iterate_euler
 from ..video import write_video
 from .animation_config import AnimationTrainingConfig
+from .identity_loss import faces_to_compare
 
 if TYPE_CHECKING:
     from .animation import AnimationObjective
@@ -136,7 +137,8 @@ class AnimationValidation:
         Returns:
             Losses by noise level; PSNR [dB] of sampled frames, whole and head, beside those of
             the reference itself and of the VAE alone; PSNR of heads whose reference is hidden,
-            with and without identity tokens. Means over the cases that have them.
+            with and without identity tokens; the mean cosine of the faces to the reference's, if
+            the training looks at it. Means over the cases that have them.
         """
         collected: dict[str, list[float]] = {}
         for index, case in enumerate(self.held_out.cases(objective, step)):
@@ -154,6 +156,7 @@ class AnimationValidation:
         exact = _decode(objective, case.batch["latents"] * objective.vae.scaling_factor)
         figures |= case.figures("", pictures)
         figures |= case.figures("copy_", copied) | case.figures("vae_", exact)
+        figures |= _likeness(objective, case, pictures)
         poses = case.batch["poses"].float() / 127.5 - 1
         rows = [copied, poses, pictures]
         if case.hidden is not None:
@@ -207,6 +210,22 @@ def _losses(objective: AnimationObjective, batch: dict[str, Any]) -> dict[str, f
         losses = objective.losses(batch, sigma, torch.Generator().manual_seed(_SEED))
         figures[f"loss_at_{level:g}"] = float(losses.mean())
     return figures
+
+
+def _likeness(
+    objective: AnimationObjective, case: ValidationCase, pictures: Tensor
+) -> dict[str, float]:
+    """Mean cosine of the faces to the reference's, where a recogniser is at hand."""
+    if objective.identity_loss is None:
+        return {}
+    shown = faces_to_compare(case.batch)
+    shown[:, : int(case.anchored)] = False
+    if not shown.any():
+        return {}
+    points, videos = case.batch["face_points"][shown], shown.nonzero()[:, 0]
+    embeddings = case.batch["face_embedding"][videos]
+    found = objective.identity_loss.likeness(pictures[shown], points, embeddings)
+    return {"csim": float(found.mean())}
 
 
 def _decode(objective: AnimationObjective, latents: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = "2"
+_FORMAT = "3"
 _POLL_S = 2.0
 _PROBE = 0.02  # strength of the noise by which the encoder's answer is measured
 
@@ -116,11 +116,13 @@ class ClipEncoder:
         encoder: Any = self.frozen.image_encoder
         tokens = encoder(clip_pixels(pixels, encoder.config.image_size)).image_embeds.cpu()
         count = len(people)
+        points = _face_points(clip, people)
         return {
             "latents": latents[:count],
             "image_tokens": tokens[:count],
-            "face_embedding": self._embeddings(clip, pixels, people),
+            "face_embedding": self._embeddings(pixels, points, people),
             "has_face": torch.tensor([person is not None for person in people]),
+            "face_points": torch.from_numpy(points).float(),
             "face_masks": self._masks(faces, latents.shape[-2:]),
             "hidden_latents": latents[count:],
             "hidden_tokens": tokens[count:],
@@ -156,14 +158,15 @@ class ClipEncoder:
         poses = [_without(pose, hands=not hands, face=not face) for pose in poses]
         return draw_poses(poses, config.data.width, config.data.height, config.draw_mode)
 
-    def _embeddings(self, clip: DrawnClip, pixels: Tensor, people: list[int | None]) -> Tensor:
+    def _embeddings(
+        self, pixels: Tensor, points: NDArray[np.float64], people: list[int | None]
+    ) -> Tensor:
         """Embedding of the largest face of every picture; zeros where there is none."""
-        poses = [clip.reference_pose, *clip.poses]
         embeddings = torch.zeros(len(people), self.recogniser.num_features)
         for index, person in enumerate(people):
             if person is not None:
-                points = five_points(poses[index].people[person])
-                face = warp_faces(pixels[index : index + 1], [similarity_to_template(points)])
+                matrix = similarity_to_template(points[index])
+                face = warp_faces(pixels[index : index + 1], [matrix])
                 embeddings[index] = self.recogniser(face)[0].cpu()
         return embeddings
 
@@ -176,6 +179,16 @@ class ClipEncoder:
                 if right > left:
                     mask[top : bottom + 1, left : right + 1] = 1
         return F.interpolate(masks[:, None], size=tuple(size), mode="nearest")[:, 0].to(torch.uint8)
+
+
+def _face_points(clip: DrawnClip, people: list[int | None]) -> NDArray[np.float64]:
+    """Five points [5, 2] of the largest face of every picture [px]; zeros where there is none."""
+    poses = [clip.reference_pose, *clip.poses]
+    points = np.zeros((len(people), 5, 2))
+    for index, person in enumerate(people):
+        if person is not None:
+            points[index] = five_points(poses[index].people[person])
+    return points
 
 
 def _without(pose: FramePose, *, hands: bool, face: bool) -> FramePose:
@@ -258,6 +271,7 @@ class Shard:
         image_tokens: [N, K, d].
         face_embedding: [N, K, features], raw; zeros where no face is to be seen.
         has_face: [N, K] bool.
+        face_points: [N, K, 5, 2] eyes, nose tip and mouth corners of that face [px], likewise.
         face_masks: [N, K, h, w] uint8, 0 or 1.
         hidden_latents: [M, 4, h, w] of the references whose heads are hidden.
         hidden_tokens: [M, d] of these.
@@ -269,6 +283,7 @@ class Shard:
     image_tokens: Tensor
     face_embedding: Tensor
     has_face: Tensor
+    face_points: Tensor
     face_masks: Tensor
     hidden_latents: Tensor
     hidden_tokens: Tensor
