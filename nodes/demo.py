@@ -18,7 +18,7 @@ class DemoCharacter(io.ComfyNode):
             node_id="StableAnimatorDemoCharacter",
             display_name="Demo Character",
             category=CATEGORY,
-            description="Draws a character of 128x128 px and a motion, so that everything can be "
+            description="Draws a character of 192x192 px and a motion, so that everything can be "
             "tried without files of your own. The built-in demo model was trained on such "
             "characters, but never on one of these.",
             inputs=[

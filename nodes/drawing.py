@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..animator_core.demo.model import DEMO_SIZE
 from ..animator_core.evaluation.misalign import misalign, random_misalignment
 from ..animator_core.pose.keypoints import PoseSequence
 from ..animator_core.training.drawn_clips import (
@@ -37,8 +36,6 @@ def drawn_clip(
         people: 1 or 2.
     """
     config = DrawnClipConfig(
-        width=DEMO_SIZE.width,
-        height=DEMO_SIZE.height,
         frames=frames,
         pairs=float(people > 1),
         close_ups=float(framing == "close-up"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..config import FrameSize
+from ..config import LATENT_SCALE, FrameSize
 from ..models.bundle import LatentColours
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = [
 DEMO_FOLDER = Path(__file__).parent / "weights"
 """The family's weights, in the published layout; its model card lies beside them."""
 
-DEMO_SIZE = FrameSize(width=128, height=128)
+DEMO_SIZE = FrameSize(width=192, height=192)
 """Size of the frames that the demo model is made for."""
 
 DEMO_STEPS = 4
@@ -39,7 +39,8 @@ DEMO_GUIDANCE = 1.0
 """Its guidance: drawn motions leave little to guess, and without guidance it is twice as fast."""
 
 DEMO_NOTICE = (
-    "The built-in demo model was trained on drawn characters of 128x128 px and knows nothing else. "
+    "The built-in demo model was trained on drawn characters of "
+    f"{DEMO_SIZE.width}x{DEMO_SIZE.height} px and knows nothing else. "
     "For people fetch the published weights (`python -m animator_core download`) and name their "
     "folder with --model."
 )
@@ -77,7 +78,7 @@ def demo_configs() -> ModelConfigs:
     attending, plain = "CrossAttn{}BlockSpatioTemporal", "{}BlockSpatioTemporal"
     return ModelConfigs(
         unet={
-            "sample_size": 16,
+            "sample_size": DEMO_SIZE.width // LATENT_SCALE,
             "in_channels": 2 * _LATENT_CHANNELS,
             "out_channels": _LATENT_CHANNELS,
             "down_block_types": (*(attending.format("Down"),) * 2, plain.format("Down")),
@@ -100,7 +101,7 @@ def demo_configs() -> ModelConfigs:
             "layers_per_block": 1,
             "latent_channels": _LATENT_CHANNELS,
             "norm_num_groups": 0,
-            "sample_size": 128,
+            "sample_size": DEMO_SIZE.width,
             "scaling_factor": 0.18215,
             "force_upcast": True,
         },

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..demo.casting import random_character, random_outfit, random_scene
 from ..demo.character import draw_people
 from ..demo.identity import Character
+from ..demo.model import DEMO_SIZE
 from ..errors import ConfigError
 from ..faces.crops import similarity_to_template
 from ..models.face_recognition import FACE_SIZE
@@ -66,8 +67,8 @@ class DrawnClipConfig:
         ConfigError: If a size is below 16 px, a length or rate not positive, or a share not one.
     """
 
-    width: int = 128
-    height: int = 128
+    width: int = DEMO_SIZE.width
+    height: int = DEMO_SIZE.height
     frames: int = 8
     fps: float = 8.0
     dances: float = 0.25

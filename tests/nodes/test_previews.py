@@ -62,7 +62,7 @@ def test_latents_of_a_drawn_picture_look_like_it(pack, previews):
         with torch.inference_mode():
             latents = models.vae.encode_chunks(pixels) * models.vae.scaling_factor
         report(pack, models, latents)
-        assert previews[-1].shape == (16, 16, 3)
+        assert previews[-1].shape == (24, 24, 3)
         assert explained(previews[-1], picture).min() > 0.95
     assert len(previews) == 4
 

@@ -23,7 +23,7 @@ from animator_core.training.drawn_clips import (
 )
 from animator_core.training.framing import face_box
 
-SHORT = DrawnClipConfig(frames=3)
+SHORT = DrawnClipConfig(width=128, height=128, frames=3)
 PAIRS = replace(SHORT, pairs=1.0)
 
 
@@ -151,7 +151,7 @@ def test_the_scene_stays_while_the_people_move():
 
 
 def test_joints_outside_the_picture_can_be_removed():
-    clip = draw_clip(0, DrawnClipConfig(frames=1, close_ups=1.0, half_bodies=0.0))
+    clip = draw_clip(0, replace(SHORT, frames=1, close_ups=1.0, half_bodies=0.0))
     person = visible_pose(clip.poses[0]).people[0]
     assert not person.body[[10, 13]].any()  # no feet in a close-up
     assert person.body[0, 2] == 1

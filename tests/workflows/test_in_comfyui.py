@@ -176,7 +176,7 @@ def test_demo_workflow_runs_untouched(comfyui, specs, inputs, name):
     (video,) = (inputs.parent / "output" / "video").glob("*.mp4")
     frames = _read_video(video)
     reference, truth = _drawn(prompt)
-    assert frames.shape == truth.shape == (16, 128, 128, 3)
+    assert frames.shape == truth.shape == (16, 192, 192, 3)
     # it follows the motion, and leaves alone what does not move; over the whole picture, most of
     # which stands still, a sharp copy of the reference can be nearer than any animation
     copied, made = np.abs(reference - truth), np.abs(frames - truth)
