@@ -14,6 +14,7 @@ from animator_core.cli import main
 from animator_core.commands.animate import DEFAULT_FPS
 from animator_core.console import Console
 from animator_core.demo.identity import Character
+from animator_core.demo.model import DEMO_SIZE
 from animator_core.demo.motion import standing_pose
 from animator_core.pose.keypoints import save_pose_file
 from animator_core.video import probe, read_frames
@@ -83,7 +84,9 @@ def test_animate_with_the_built_in_model_says_what_it_knows(inputs, tmp_path, ca
         words.remove(word)
     assert main(words) == 0
     shown = capsys.readouterr()
-    assert "128x128 px" in shown.out  # what it was made for, as nothing else was asked
+    assert (
+        f"{DEMO_SIZE.width}x{DEMO_SIZE.height} px" in shown.out
+    )  # what it was made for, as nothing else was asked
     assert "drawn characters" in shown.out
     assert "No identity" in shown.out  # the picture shows nobody that its detector knows
     assert "sampling" in shown.err
