@@ -136,9 +136,9 @@ def gather(
 
     Returns:
         `latents` [b, f, 4, h, w] and `reference_latents` [b, 4, h, w], unscaled; `image_tokens`
-        [b, 1, d]; `face_embedding` [b, features]; `has_face` [b]; `face_points` [b, f, 5, 2], 0
-        where no face is; `face_masks` [b, f, h, w];
-        `poses` uint8 [b, f, 3, H, W]; `image_only`.
+        [b, 1, d]; `face_embedding` [b, features]; `has_face` [b]; `face_points` [b, f, 5, 2] of
+        that person, 0 where someone else's face is the largest, or none is shown; `face_masks`
+        [b, f, h, w]; `poses` uint8 [b, f, 3, H, W]; `image_only`.
     """
     rows = [_row(cache, split, sample, wait=wait) for sample in samples]
     if noise is not None:
@@ -162,6 +162,8 @@ def _row(cache: ClipCacheConfig, split: Split, sample: Sample, *, wait: bool) ->
     else:
         latents = shard.latents[place, sample.reference]
         tokens = shard.image_tokens[place, sample.reference]
+    people = shard.face_person[place]
+    same = people[frames] == people[sample.reference]
     skeletons = np.stack([shard.skeleton(place, frame) for frame in frames])
     return {
         "latents": shard.latents[place, frames].float(),
@@ -169,7 +171,7 @@ def _row(cache: ClipCacheConfig, split: Split, sample: Sample, *, wait: bool) ->
         "image_tokens": tokens[None],
         "face_embedding": shard.face_embedding[place, sample.reference],
         "has_face": shard.has_face[place, sample.reference],
-        "face_points": shard.face_points[place, frames],
+        "face_points": shard.face_points[place, frames] * same[:, None, None],
         "face_masks": shard.face_masks[place, frames].float(),
         "poses": torch.from_numpy(np.ascontiguousarray(skeletons.transpose(0, 3, 1, 2))),
         "noise_deviation": shard.noise_deviation,

@@ -302,17 +302,17 @@ class AnimationTrainingConfig:
                 )
 
     def _refuse_settings_of_drawn_clips(self) -> None:
+        if self.identity_weight:
+            raise ConfigError(
+                "identity_weight is for drawn clips only: folders do not say where eyes, nose and "
+                "mouth lie. Remove it."
+            )
         default = SamplesConfig()
         given = [
             name
             for name in vars(default)
             if name not in _FOLDER_SAMPLES and getattr(self.samples, name) != getattr(default, name)
         ]
-        if self.identity_weight:
-            raise ConfigError(
-                "identity_weight is for drawn clips only: folders do not say where eyes, nose and "
-                "mouth lie. Remove it."
-            )
         if given:
             raise ConfigError(
                 f"{', '.join(given)} of samples is for drawn clips only, but this run trains on "

@@ -52,7 +52,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = "3"
+_FORMAT = "4"
 _POLL_S = 2.0
 _PROBE = 0.02  # strength of the noise by which the encoder's answer is measured
 
@@ -122,6 +122,7 @@ class ClipEncoder:
             "image_tokens": tokens[:count],
             "face_embedding": self._embeddings(pixels, points, people),
             "has_face": torch.tensor([person is not None for person in people]),
+            "face_person": torch.tensor([-1 if person is None else person for person in people]),
             "face_points": torch.from_numpy(points).float(),
             "face_masks": self._masks(faces, latents.shape[-2:]),
             "hidden_latents": latents[count:],
@@ -271,6 +272,7 @@ class Shard:
         image_tokens: [N, K, d].
         face_embedding: [N, K, features], raw; zeros where no face is to be seen.
         has_face: [N, K] bool.
+        face_person: [N, K] whose face that is, or -1.
         face_points: [N, K, 5, 2] eyes, nose tip and mouth corners of that face [px], likewise.
         face_masks: [N, K, h, w] uint8, 0 or 1.
         hidden_latents: [M, 4, h, w] of the references whose heads are hidden.
@@ -283,6 +285,7 @@ class Shard:
     image_tokens: Tensor
     face_embedding: Tensor
     has_face: Tensor
+    face_person: Tensor
     face_points: Tensor
     face_masks: Tensor
     hidden_latents: Tensor

@@ -84,9 +84,8 @@ def test_animate_with_the_built_in_model_says_what_it_knows(inputs, tmp_path, ca
         words.remove(word)
     assert main(words) == 0
     shown = capsys.readouterr()
-    assert (
-        f"{DEMO_SIZE.width}x{DEMO_SIZE.height} px" in shown.out
-    )  # what it was made for, as nothing else was asked
+    size = f"{DEMO_SIZE.width}x{DEMO_SIZE.height} px"
+    assert size in shown.out  # what it was made for, as nothing else was asked
     assert "drawn characters" in shown.out
     assert "No identity" in shown.out  # the picture shows nobody that its detector knows
     assert "sampling" in shown.err

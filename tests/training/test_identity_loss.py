@@ -13,9 +13,10 @@ from animator_core.faces.similarity import embed_faces
 from animator_core.training.animation import AnimationObjective
 from animator_core.training.animation_batches import Sample, gather
 from animator_core.training.animation_networks import load_training_models
-from animator_core.training.animation_run import train_animation
+from animator_core.training.animation_run import encode_training_clips, train_animation
 from animator_core.training.held_out import HeldOutDrawings
 from animator_core.training.identity_loss import faces_to_compare
+from animator_core.training.latents import open_shard
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,27 @@ def test_only_faces_that_were_given_and_are_shown_count(objective, batch):
     assert float(objective.identity_loss(denoised, turned, ~nobody, generator)) == 0.0
     faceless = batch | {"has_face": nobody}
     assert float(objective.identity_loss(denoised, faceless, ~nobody, generator)) == 0.0
+
+
+def test_another_person_s_face_does_not_count(settings, tmp_path):
+    """Where two people take turns at having the largest face, only the reference's counts."""
+    tables = json.loads(json.dumps(settings))
+    for name in ("pictures", "clips"):
+        tables[name]["folder"] = str(tmp_path / name)
+        tables[name]["data"]["pairs"] = 1.0
+    encode_training_clips(tables, "test")
+    cache = config_of(tables).cache("clips")
+    seen = set()
+    for clip in range(8):
+        shard = open_shard(cache, "validation", clip // cache.shard_clips)
+        people = shard.face_person[clip % cache.shard_clips]
+        for reference in range(len(people)):
+            frames = tuple(range(len(people)))
+            row = gather(cache, "validation", [Sample(clip, reference, frames)])
+            expected = (people == people[reference]) & (people >= 0)
+            assert torch.equal(faces_to_compare(row)[0], expected)
+            seen |= set(people.tolist())
+    assert {0, 1} <= seen
 
 
 def test_a_training_logs_it_and_validates_likeness(settings, tmp_path):
