@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, help="16, or 4 for the toy size")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--precision", default=None, choices=("no", "fp16", "bf16"))
-    parser.add_argument("--optimizer", default="adamw", choices=("adamw", "adamw8bit"))
+    parser.add_argument("--optimizer", default="adamw", choices=("adamw", "adamw8bit", "muon"))
     parser.add_argument("--ema", type=float, default=0.0)
     parser.add_argument("--trained", default="published", choices=("published", "all"))
     parser.add_argument("--keep-activations", action="store_true", help="no recomputing")

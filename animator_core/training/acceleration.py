@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DependencyError
+from .muon import Muon
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -70,6 +71,8 @@ def make_optimizer(
     }
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, fused=device.type in ("cpu", "cuda"), **settings)
+    if config.optimizer == "muon":
+        return Muon(parameters, **settings)
     try:
         from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
     except ImportError as error:

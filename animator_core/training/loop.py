@@ -46,7 +46,8 @@ class LoopConfig:
         betas: AdamW's.
         weight_decay: AdamW's.
         gradient_clip: Largest gradient norm.
-        optimizer: `adamw` (fused where the device has it) or `adamw8bit` (needs bitsandbytes).
+        optimizer: `adamw` (fused where the device has it), `adamw8bit` (needs bitsandbytes), or
+            `muon` (see `Muon`).
         ema: Decay of the averaged weights, which are the ones that are kept; 0 for none.
         precision: Of the forward pass; weights stay in fp32.
         checkpoint_every: Steps between checkpoints.
@@ -67,7 +68,7 @@ class LoopConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
-    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     ema: float = 0.995
     precision: Literal["no", "fp16", "bf16"] = "no"
     checkpoint_every: int = 200
@@ -81,8 +82,8 @@ class LoopConfig:
         for name in ("steps", "accumulation", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.optimizer not in ("adamw", "adamw8bit"):
-            raise ConfigError(f"optimizer is {self.optimizer!r}; use adamw or adamw8bit.")
+        if self.optimizer not in ("adamw", "adamw8bit", "muon"):
+            raise ConfigError(f"optimizer is {self.optimizer!r}; use adamw, adamw8bit or muon.")
         if self.precision not in ("no", "fp16", "bf16"):
             raise ConfigError(f"precision is {self.precision!r}; use no, fp16 or bf16.")
         if self.device not in ("auto", "cpu"):
