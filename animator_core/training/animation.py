@@ -16,13 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..checkpoints.build import save_models, save_network
-from ..conditioning.reference import added_time_ids
-from ..config import SamplingConfig
-from ..interfaces import Conditioning
 from ..models.bundle import AnimatorModels
 from .animation_config import AnimationTrainingConfig, ConditioningDropout
 from .animation_networks import FrozenParts, load_recogniser
 from .animation_pixels import encode_pixels
+from .animation_sampling import IDENTITY, conditioning_of
 from .animation_validation import AnimationValidation, HeldOut
 from .identity_loss import IdentityLoss
 from .loop import Objective
@@ -31,8 +29,6 @@ from .noise_levels import draw_sigmas
 __all__ = ["AnimationObjective", "draw_kept", "face_weighted_loss", "velocity_target"]
 
 logger = logging.getLogger(__name__)
-
-_IDENTITY = 2  # its column in what `draw_kept` draws
 
 
 def velocity_target(
@@ -74,7 +70,7 @@ class AnimationObjective(Objective):
     ) -> None:
         super().__init__()
         self.config = config
-        self._bundle = models
+        self.models = models
         self.unet, self.pose_net = models.unet, models.pose_net
         self.face_encoder = models.face_encoder
         self.vae, self.image_encoder = models.vae, models.image_encoder
@@ -93,7 +89,7 @@ class AnimationObjective(Objective):
         losses, denoised, kept = self._denoised(batch, sigma, generator, self.config.dropout)
         if self.identity_loss is None:
             return {"loss": losses.mean()}
-        squared, asked = losses.mean(), kept[:, _IDENTITY] > 0
+        squared, asked = losses.mean(), kept[:, IDENTITY] > 0
         identity = self.identity_loss(denoised, batch, asked, generator)
         loss = squared + self.config.identity_weight * identity
         return {"loss": loss, "squared_error": squared, "identity": identity}
@@ -139,33 +135,12 @@ class AnimationObjective(Objective):
         reference = reference[:, None].expand(-1, clean.shape[1], -1, -1, -1)
         sample = torch.cat((noisy, reference), dim=2)
         timestep = 0.25 * sigma.to(clean).log()
-        conditioning = self.conditioning(batch, kept)
+        conditioning = conditioning_of(self.models, batch, kept)
         prediction = self.unet(sample, timestep, conditioning, image_only=batch["image_only"])
         target = velocity_target(clean, noise, level)
         weight = self.config.face_weight
         losses = face_weighted_loss(prediction, target, batch["face_masks"], weight)
         return losses, (noisy - level * prediction) / (level**2 + 1).sqrt(), kept
-
-    def conditioning(self, batch: dict[str, Any], kept: Float[Tensor, "b 4"]) -> Conditioning:
-        """What the UNet is conditioned on.
-
-        Args:
-            batch: Encoded videos.
-            kept: 1 or 0 for image token, reference latents, identity and pose of every video.
-        """
-        tokens = batch["image_tokens"]
-        identity = self.face_encoder(batch["face_embedding"], tokens)
-        identity = identity * (kept[:, _IDENTITY] * batch["has_face"])[:, None, None].to(identity)
-        poses = batch["poses"]
-        features = self.pose_net(poses.flatten(0, 1).to(tokens.dtype) / 127.5 - 1)
-        features = features.unflatten(0, poses.shape[:2]) * kept[:, 3, None, None, None, None]
-        time_ids = added_time_ids(SamplingConfig()).to(tokens)
-        return Conditioning(
-            image_tokens=tokens * kept[:, 0, None, None],
-            identity_tokens=identity,
-            added_time_ids=time_ids.expand(len(tokens), -1),
-            pose_features=features,
-        )
 
     def validate(self, step: int) -> dict[str, float]:
         """Losses by noise level, and figures of sampled clips, with a contact sheet."""
@@ -174,10 +149,10 @@ class AnimationObjective(Objective):
     def export(self, folder: Path) -> None:
         """Write what was trained; a training from nothing writes a whole models folder."""
         if self.config.start == "fresh":
-            save_models(self._bundle, folder, overwrite=True)
+            save_models(self.models, folder, overwrite=True)
             return
         for name in ("unet", "pose_net", "face_encoder"):
-            save_network(name, getattr(self._bundle, name), folder, overwrite=True)
+            save_network(name, getattr(self.models, name), folder, overwrite=True)
 
 
 def draw_kept(

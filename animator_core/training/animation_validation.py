@@ -10,66 +10,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ..checkpoints.writing import atomic
 from ..config import SamplingConfig
-from ..diffusion.noise import c_in, c_noise, initial_noise_scale, karras_sigmas
-from ..diffusion.sampler import iterate_euler
+from ..faces.crops import similarity_to_template, warp_faces
 from ..video import write_video
 from .animation_config import AnimationTrainingConfig
+from .animation_sampling import sample_videos
 from .identity_loss import faces_to_compare
 
 if TYPE_CHECKING:
     from .animation import AnimationObjective
 
-__all__ = ["AnimationValidation", "HeldOut", "ValidationCase", "psnr", "sample_videos"]
+__all__ = ["AnimationValidation", "HeldOut", "ValidationCase", "psnr"]
 
 _LEVELS = (0.05, 0.3, 1.0, 4.0, 20.0, 200.0)
 _SEED = 20240
 _SHEET_COLUMNS = 4
-
-
-@torch.no_grad()
-def sample_videos(
-    objective: AnimationObjective,
-    batch: dict[str, Any],
-    *,
-    steps: int,
-    seed: int,
-    identity: bool = True,
-) -> Float[Tensor, "b f c h w"]:
-    """Denoise videos from pure noise, without guidance.
-
-    Args:
-        objective: Its networks are used.
-        batch: Encoded videos; their latents only give the shape.
-        steps: Denoising steps.
-        seed: Of the noise.
-        identity: Whether the identity tokens are used.
-
-    Returns:
-        Scaled latents.
-    """
-    like: Tensor = batch["latents"]
-    kept = torch.ones(len(like), 4, device=like.device)
-    kept[:, 2] = float(identity)
-    conditioning = objective.conditioning(batch, kept)
-    reference = batch["reference_latents"][:, None].expand(-1, like.shape[1], -1, -1, -1)
-
-    def predict(latents: Tensor, sigma: float) -> Tensor:
-        sample = torch.cat((latents * c_in(sigma), reference), dim=2)
-        timestep = torch.tensor(c_noise(sigma), device=like.device)
-        return objective.unet(sample, timestep, conditioning, image_only=batch["image_only"])
-
-    generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(like.shape, generator=generator).to(like) * initial_noise_scale()
-    for state in iterate_euler(predict, latents, karras_sigmas(steps)):
-        latents = state.latents
-    return latents
 
 
 def psnr(squared_error: Tensor) -> float:
@@ -175,7 +135,7 @@ class AnimationValidation:
         self, objective: AnimationObjective, batch: dict[str, Any], *, identity: bool = True
     ) -> Tensor:
         steps = self.config.validation_steps
-        latents = sample_videos(objective, batch, steps=steps, seed=_SEED, identity=identity)
+        latents = sample_videos(objective.models, batch, steps=steps, seed=_SEED, identity=identity)
         return _decode(objective, latents)
 
     def _save_sheet(self, name: str, rows: Sequence[Tensor]) -> None:
@@ -222,9 +182,10 @@ def _likeness(
     shown[:, : int(case.anchored)] = False
     if not shown.any():
         return {}
-    points, videos = case.batch["face_points"][shown], shown.nonzero()[:, 0]
-    embeddings = case.batch["face_embedding"][videos]
-    found = objective.identity_loss.likeness(pictures[shown], points, embeddings)
+    points = case.batch["face_points"][shown].double().cpu().numpy()
+    faces = warp_faces(pictures[shown], [similarity_to_template(five) for five in points])
+    embeddings = case.batch["face_embedding"][shown.nonzero()[:, 0]]
+    found = objective.identity_loss.likeness(faces, embeddings)
     return {"csim": float(found.mean())}
 
 

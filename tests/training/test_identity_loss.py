@@ -1,21 +1,26 @@
 """The loss on whose face is predicted."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from animation_factory import config_of
 
+from animator_core.checkpoints.build import load_network
+from animator_core.demo.model import DEMO_FOLDER
 from animator_core.errors import ConfigError
-from animator_core.faces.crops import FaceBox, FaceRegion
+from animator_core.faces.crops import FaceBox, FaceRegion, similarity_to_template, warp_faces
 from animator_core.faces.similarity import embed_faces
+from animator_core.frames import to_model_range
 from animator_core.training.animation import AnimationObjective
 from animator_core.training.animation_batches import Sample, gather
-from animator_core.training.animation_networks import load_training_models
+from animator_core.training.animation_networks import load_recogniser, load_training_models
 from animator_core.training.animation_run import encode_training_clips, train_animation
+from animator_core.training.drawn_clips import DrawnClipConfig, draw_clip, five_points
 from animator_core.training.held_out import HeldOutDrawings
-from animator_core.training.identity_loss import faces_to_compare
+from animator_core.training.identity_loss import IdentityLoss, faces_to_compare
 from animator_core.training.latents import open_shard
 
 
@@ -55,6 +60,35 @@ def test_it_is_what_the_metric_measures(objective, batch):
             embedding = embed_faces(loss.recogniser, frame, [region])
             cosines.append(torch.cosine_similarity(embedding, face[None]))
     torch.testing.assert_close(1 - found, torch.cat(cosines).mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_decoder_without_norms_decodes_little_but_the_face():
+    """And finds the same face there as in the whole frame."""
+    vae: Any = load_network("vae", DEMO_FOLDER)
+    recogniser = load_recogniser(DEMO_FOLDER / "antelopev2" / "glintr100.onnx")
+    clip = draw_clip(3, DrawnClipConfig(frames=2))
+    points = np.stack([five_points(pose.people[0]) for pose in clip.poses])
+    latents = vae.encode_chunks(to_model_range(clip.frames)).detach() * vae.scaling_factor
+    latents = latents[None].requires_grad_()
+    matrix = similarity_to_template(five_points(clip.reference_pose.people[0]))
+    reference = warp_faces(to_model_range(clip.reference[None]), [matrix])
+    batch = {
+        "face_points": torch.from_numpy(points)[None],
+        "face_embedding": recogniser(reference),
+        "has_face": torch.tensor([True]),
+    }
+
+    def measured(loss):
+        value = loss(latents, batch, torch.tensor([True]), torch.Generator())
+        (gradient,) = torch.autograd.grad(value, latents)
+        return value.item(), gradient.ne(0).any(dim=2).float().mean().item()
+
+    loss = IdentityLoss(vae.requires_grad_(requires_grad=False), recogniser, 2)
+    part, touched = measured(loss)
+    loss.margin = None
+    whole, everywhere = measured(loss)
+    assert part == pytest.approx(whole, abs=0.02)
+    assert touched < 0.5 < everywhere
 
 
 def test_it_teaches_the_denoiser_alone(objective, batch):
