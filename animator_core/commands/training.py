@@ -16,6 +16,7 @@ __all__ = ["run_encode_clips", "run_prepare_data", "run_train", "run_train_align
 _TASKS: Mapping[str, tuple[str, str]] = {
     "animation": ("animation_run", "train_animation"),
     "vae": ("vae", "TASK"),
+    "decoder": ("decoder", "TASK"),
     "family": ("family", "gather_family"),
     "recogniser": ("recogniser", "TASK"),
     "image_encoder": ("image_encoder", "TASK"),

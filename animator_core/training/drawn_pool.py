@@ -102,7 +102,7 @@ def _draw_all(
                     partial / f"{name}.npy", "w+", value.dtype, (count, *value.shape)
                 )
             arrays[name][index] = value
-        if (index + 1) % 500 == 0:
+        if (index + 1) % max(count // 10, 1) == 0:
             logger.info("drawn %d of %d", index + 1, count)
     for array in arrays.values():
         array.flush()
