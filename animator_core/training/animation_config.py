@@ -18,12 +18,22 @@ __all__ = [
     "FolderDataConfig",
     "FrozenNetworks",
     "SamplesConfig",
+    "check_shares",
 ]
 
 _FOLDER_SAMPLES = ("clips", "clip_frames")  # all other settings of samples are for drawn clips
 
 
-def _shares(source: object, **values: float) -> None:
+def check_shares(source: object, **values: float) -> None:
+    """Make sure that settings of a table are shares.
+
+    Args:
+        source: The table.
+        **values: By name.
+
+    Raises:
+        ConfigError: If one is not in 0..1.
+    """
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise ConfigError(f"{name} of {type(source).__name__} is {value} but is in 0..1.")
@@ -63,7 +73,7 @@ class ConditioningDropout:
     everything: float = 0.0
 
     def __post_init__(self) -> None:
-        _shares(self, identity=self.identity, pose=self.pose, everything=self.everything)
+        check_shares(self, identity=self.identity, pose=self.pose, everything=self.everything)
         if not 0 <= self.reference <= 1 / 3:
             raise ConfigError(
                 f"reference of ConditioningDropout is {self.reference} but is in 0..1/3."
@@ -107,7 +117,7 @@ class ClipCacheConfig:
     data: DrawnClipConfig = field(default_factory=DrawnClipConfig)
 
     def __post_init__(self) -> None:
-        _shares(
+        check_shares(
             self,
             complete_from=self.complete_from,
             hidden_share=self.hidden_share,
@@ -165,7 +175,7 @@ class SamplesConfig:
     own_references: float = 0.0
 
     def __post_init__(self) -> None:
-        _shares(
+        check_shares(
             self,
             clips_from=self.clips_from,
             hidden_heads=self.hidden_heads,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checkpoints.build import load_models, load_network, save_network
 from ..config import LATENT_SCALE
@@ -27,16 +27,17 @@ from ..frames import to_model_range
 from ..models.bundle import AnimatorModels
 from .acceleration import on_device
 from .animation_batches import Sample, gather
-from .animation_config import ClipCacheConfig, FrozenNetworks
+from .animation_config import ClipCacheConfig, FrozenNetworks, check_shares
 from .animation_networks import load_frozen, load_recogniser
 from .animation_sampling import sample_videos
+from .animation_validation import psnr
 from .drawn_clips import SPLIT_SEEDS, Split, draw_clip
 from .drawn_pool import drawn_pool, open_pool
 from .identity_loss import region_of
 from .latents import check_networks, fingerprint
 from .loop import LoopConfig, Objective
 from .tasks import TrainingTask
-from .vae import decode_pictures
+from .vae import charbonnier_loss, decode_pictures
 
 __all__ = ["TASK", "DecoderObjective", "DecoderSource", "DecoderTrainingConfig"]
 
@@ -84,9 +85,7 @@ class DecoderTrainingConfig:
     charbonnier: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("generated_share", "head_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)} but is a share, in 0..1.")
+        check_shares(self, generated_share=self.generated_share, head_share=self.head_share)
         data = self.pictures.data
         if self.crop % LATENT_SCALE or not 2 * _EDGE < self.crop <= min(data.width, data.height):
             raise ConfigError(
@@ -135,9 +134,8 @@ class _Generated:
     @cached_property
     def _models(self) -> AnimatorModels:
         models = load_models(self.config.frozen.models, torch.float32)
-        networks: tuple[nn.Module, ...] = (models.unet, models.pose_net, models.face_encoder)
-        for network in networks:
-            network.to(self._device)
+        for name in ("unet", "pose_net", "face_encoder"):
+            getattr(models, name).to(self._device)
         return models
 
     @property
@@ -265,8 +263,7 @@ class DecoderObjective(Objective):
         restored = decode_pictures(self.vae, batch["latents"])
         inside = (..., slice(_EDGE, -_EDGE), slice(_EDGE, -_EDGE))
         error = (restored.float() - pictures)[inside].square()
-        small = self.config.charbonnier
-        reconstruction = (error + small**2).sqrt().mean() - small
+        reconstruction = charbonnier_loss(error, self.config.charbonnier)
         identity = self._identity(restored, pictures, batch["points"])
         return {
             "loss": reconstruction + self.config.identity_weight * identity,
@@ -292,16 +289,15 @@ class DecoderObjective(Objective):
         device = next(self.vae.parameters()).device
         figures: dict[str, float] = {}
         for kind in _KINDS:
-            psnrs, cosines = [], []
+            errors, cosines = [], []
             for clip, latents in enumerate(pool[kind]):
                 scaled = torch.from_numpy(latents.astype(np.float32)) * self.vae.scaling_factor
                 pictures = to_model_range(np.array(pool["frames"][clip]))
                 restored = self.vae.decode_frames(scaled.to(device)).clamp(-1, 1).cpu()
-                error = ((restored - pictures) / 2).square().mean((1, 2, 3))
-                psnrs += (-10 * error.log10()).tolist()
+                errors.append(((restored - pictures) / 2).square().mean((1, 2, 3)))
                 points = pool["points"][clip].astype(np.float64)
                 cosines += self._likeness(restored, points, np.array(pool["reference"][clip]))
-            figures[f"{kind}_psnr"] = float(np.mean(psnrs))
+            figures[f"{kind}_psnr"] = psnr(torch.cat(errors))
             figures[f"{kind}_csim"] = float(np.mean(cosines)) if cosines else float("nan")
         return figures
 

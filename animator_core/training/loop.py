@@ -46,8 +46,7 @@ class LoopConfig:
         betas: AdamW's.
         weight_decay: AdamW's.
         gradient_clip: Largest gradient norm.
-        optimizer: `adamw` (fused where the device has it), `adamw8bit` (needs bitsandbytes), or
-            `muon` (see `Muon`).
+        optimizer: `adamw` (fused if it can be), `adamw8bit` (needs bitsandbytes), `muon` (`Muon`).
         ema: Decay of the averaged weights, which are the ones that are kept; 0 for none.
         precision: Of the forward pass; weights stay in fp32.
         checkpoint_every: Steps between checkpoints.

@@ -24,7 +24,14 @@ from .drawn_clips import SPLIT_SEEDS, DrawnClip, DrawnClipConfig, draw_clip
 from .loop import LoopConfig, Objective
 from .tasks import TrainingTask
 
-__all__ = ["TASK", "PictureSource", "VaeObjective", "VaeTrainingConfig", "decode_pictures"]
+__all__ = [
+    "TASK",
+    "PictureSource",
+    "VaeObjective",
+    "VaeTrainingConfig",
+    "charbonnier_loss",
+    "decode_pictures",
+]
 
 _CROPS_PER_PICTURE = 4
 _COLOURS = 3
@@ -152,6 +159,16 @@ class PictureSource:
         return picture[y : y + side, x : x + side]
 
 
+def charbonnier_loss(squared_error: Tensor, small: float) -> Tensor:
+    """Mean error: squared where it is small, absolute where it is large.
+
+    Args:
+        squared_error: Of every number.
+        small: Where it turns from one to the other.
+    """
+    return (squared_error + small**2).sqrt().mean() - small
+
+
 def decode_pictures(
     vae: VideoVAE, latents: Float[Tensor, "n 4 h w"]
 ) -> Float[Tensor, "n 3 height width"]:
@@ -216,8 +233,7 @@ class VaeObjective(Objective):
         else:
             restored = decode_pictures(self.vae, latents)
         error = (restored - pictures).square()
-        small = self.config.charbonnier
-        reconstruction = (error + small**2).sqrt().mean() - small
+        reconstruction = charbonnier_loss(error, self.config.charbonnier)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         return {
             "loss": reconstruction + self.config.kl_weight * divergence,
