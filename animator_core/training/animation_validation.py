@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..checkpoints.writing import atomic
 from ..config import SamplingConfig
-from ..faces.crops import similarity_to_template, warp_faces
+from ..faces.similarity import embed_faces
 from ..video import write_video
 from .animation_config import AnimationTrainingConfig
 from .animation_sampling import sample_videos
-from .identity_loss import faces_to_compare
+from .identity_loss import faces_to_compare, region_of
 
 if TYPE_CHECKING:
     from .animation import AnimationObjective
@@ -183,10 +183,11 @@ def _likeness(
     if not shown.any():
         return {}
     points = case.batch["face_points"][shown].double().cpu().numpy()
-    faces = warp_faces(pictures[shown], [similarity_to_template(five) for five in points])
+    regions = [region_of(five, *pictures.shape[-2:]) for five in points]
+    found = embed_faces(objective.identity_loss.recogniser, pictures[shown], regions)
     embeddings = case.batch["face_embedding"][shown.nonzero()[:, 0]]
-    found = objective.identity_loss.likeness(faces, embeddings)
-    return {"csim": float(found.mean())}
+    csim = torch.cosine_similarity(found, embeddings.float().cpu()).mean()
+    return {"csim": float(csim)}
 
 
 def _decode(objective: AnimationObjective, latents: Tensor) -> Tensor:

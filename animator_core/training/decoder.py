@@ -23,6 +23,7 @@ from ..checkpoints.build import load_models, load_network, save_network
 from ..config import LATENT_SCALE
 from ..errors import ConfigError
 from ..faces.crops import FaceBox, similarity_to_template, support_box, warp_faces
+from ..faces.similarity import embed_faces
 from ..frames import to_model_range
 from ..models.bundle import AnimatorModels
 from .acceleration import on_device
@@ -298,7 +299,8 @@ class DecoderObjective(Objective):
                 points = pool["points"][clip].astype(np.float64)
                 cosines += self._likeness(restored, points, np.array(pool["reference"][clip]))
             figures[f"{kind}_psnr"] = psnr(torch.cat(errors))
-            figures[f"{kind}_csim"] = float(np.mean(cosines)) if cosines else float("nan")
+            if cosines:
+                figures[f"{kind}_csim"] = float(np.mean(cosines))
         return figures
 
     def _likeness(
@@ -311,9 +313,8 @@ class DecoderObjective(Objective):
         shown = points.any((1, 2))
         if not shown.any():
             return []
-        matrices = [similarity_to_template(five) for five in points[shown]]
-        faces = warp_faces(frames[torch.from_numpy(shown)], matrices)
-        found = self.recogniser(faces.to(next(self.recogniser.parameters()).device)).float().cpu()
+        regions = [region_of(five, *frames.shape[-2:]) for five in points[shown]]
+        found = embed_faces(self.recogniser, frames[torch.from_numpy(shown)], regions)
         return torch.cosine_similarity(found, torch.from_numpy(reference)[None]).tolist()
 
     def export(self, folder: Path) -> None:

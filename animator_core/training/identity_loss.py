@@ -94,14 +94,9 @@ class IdentityLoss(nn.Module):
         if not len(videos):
             return denoised.new_zeros(())
         points = batch["face_points"][videos, frames].double().cpu().numpy()
-        faces = map(self._face, denoised[videos, frames], points)
-        return (1 - self.likeness(torch.cat(list(faces)), batch["face_embedding"][videos])).mean()
-
-    def likeness(
-        self, faces: Float[Tensor, "n 3 112 112"], embeddings: Float[Tensor, "n d"]
-    ) -> Float[Tensor, " n"]:
-        """Cosine between each face, in [-1, 1], and an embedding."""
-        return torch.cosine_similarity(self.recogniser(faces).float(), embeddings.float())
+        faces = torch.cat(list(map(self._face, denoised[videos, frames], points)))
+        embeddings = batch["face_embedding"][videos].float()
+        return (1 - torch.cosine_similarity(self.recogniser(faces).float(), embeddings)).mean()
 
     def _face(
         self, latents: Float[Tensor, "4 h w"], points: NDArray[np.float64]
